@@ -1,0 +1,36 @@
+//! The ground Hawksbill stands on: one abstraction, its body, its error, and the facts that travel with a request.
+//!
+//! A [`Turtle`] takes an HTTP request and gives a response. Everything is one: a site table, an access log, a Django
+//! project, a directory of files. A layer takes a turtle and gives a turtle, so parts stand under and over each other
+//! at any depth. This crate has no sockets, no runtime and no Python in it.
+//!
+//! | what | for |
+//! |---|---|
+//! | [`Turtle`], [`Body`], [`Error`] | requests and answers |
+//! | [`Peer`], [`Mount`], [`Upgrade`], [`Draining`] | what travels in a request's extensions |
+//! | [`AppKind`], [`LayerKind`], [`Registry`] | what a configuration may name |
+//! | [`Builder`], [`Generation`] | from configuration to running turtles |
+//! | [`config`] | configuration values and their errors |
+
+pub mod body;
+mod builder;
+pub mod config;
+mod drain;
+mod error;
+mod kind;
+mod mount;
+mod peer;
+mod registry;
+mod turtle;
+mod upgrade;
+
+pub use body::Body;
+pub use builder::{BuildError, Builder, Generation};
+pub use drain::Draining;
+pub use error::{BoxError, Error, Kind, Side};
+pub use kind::{AnyLayer, App, AppKind, LayerKind};
+pub use mount::Mount;
+pub use peer::{Address, Connection, Forwarded, Peer, Scheme};
+pub use registry::{AppEntry, LayerEntry, Registry, RegistryError};
+pub use turtle::{InfallibleTurtle, Turtle, TurtleFuture};
+pub use upgrade::{Upgrade, Upgraded};

@@ -1,0 +1,220 @@
+//! The one thing everything is: an HTTP request goes in, a response comes out.
+//!
+//! ```
+//! use hawksbill_core::{Body, Turtle};
+//! use http::{Request, Response};
+//! use tower::ServiceExt;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let hello = Turtle::from_fn(async |request: Request<Body>| {
+//!     Ok(Response::new(Body::from(format!("hello, {}", request.uri().path()))))
+//! });
+//! // Any tower layer stands over a turtle, and gives a turtle.
+//! let shouting = hello.layer(tower::util::MapResponseLayer::new(|mut response: Response<Body>| {
+//!     response.headers_mut().insert("x-loud", http::HeaderValue::from_static("yes"));
+//!     response
+//! }));
+//! // And a turtle is a tower service.
+//! let response = shouting.oneshot(Request::get("/you").body(Body::empty()).unwrap()).await.unwrap();
+//! assert_eq!(response.headers()["x-loud"], "yes");
+//! # }
+//! ```
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use tower::{Layer, Service, ServiceExt};
+
+use crate::{Body, BoxError, Error, Side};
+
+/// An HTTP service whose type is erased: cheap to clone, always ready, safe to share.
+///
+/// Limits wait inside `call`, so that a turtle need never be polled for readiness. Dropping the future of a call means
+/// that the answer is no longer wanted.
+#[derive(Clone)]
+pub struct Turtle(Arc<dyn Erased>);
+
+/// A call under way.
+pub struct TurtleFuture(BoxFuture<'static, Result<Response<Body>, Error>>);
+
+trait Erased: Send + Sync {
+    fn call(&self, request: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Error>>;
+}
+
+struct FromService<S>(S);
+
+impl<S, B> Erased for FromService<S>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn call(&self, request: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Error>> {
+        let call = self.0.clone().oneshot(request);
+        Box::pin(async move { call.await.map(|response| response.map(Body::new)).map_err(Into::into) })
+    }
+}
+
+struct FromFn<F>(F);
+
+impl<F, Fut> Erased for FromFn<F>
+where
+    F: Fn(Request<Body>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Response<Body>, Error>> + Send + 'static,
+{
+    fn call(&self, request: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Error>> {
+        Box::pin((self.0)(request))
+    }
+}
+
+impl Turtle {
+    /// Erases any HTTP service: a tower stack, an axum router, one of our kinds.
+    pub fn new<S, B>(service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<Error>,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self(Arc::new(FromService(service)))
+    }
+
+    /// A turtle from an asynchronous function.
+    pub fn from_fn<F, Fut>(handler: F) -> Self
+    where
+        F: Fn(Request<Body>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response<Body>, Error>> + Send + 'static,
+    {
+        Self(Arc::new(FromFn(handler)))
+    }
+
+    /// Puts a tower layer over this turtle.
+    pub fn layer<L, B>(self, layer: L) -> Self
+    where
+        L: Layer<Self>,
+        L::Service: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Request<Body>>>::Error: Into<Error>,
+        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self::new(layer.layer(self))
+    }
+
+    /// Asks the turtle. The same as [`Service::call`], from a shared reference.
+    pub fn ask(&self, request: Request<Body>) -> TurtleFuture {
+        TurtleFuture(self.0.call(request))
+    }
+
+    /// The same turtle with every error made a response: what a listener or axum's router needs.
+    ///
+    /// This is the one place where an [`Error`] ends. It is logged here, quietly where the client is at fault.
+    pub fn infallible(self) -> InfallibleTurtle {
+        InfallibleTurtle(self)
+    }
+}
+
+impl Service<Request<Body>> for Turtle {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = TurtleFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> TurtleFuture {
+        self.ask(request)
+    }
+}
+
+impl Future for TurtleFuture {
+    type Output = Result<Response<Body>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Turtle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Turtle")
+    }
+}
+
+impl fmt::Debug for TurtleFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TurtleFuture")
+    }
+}
+
+/// A turtle whose errors have become responses. See [`Turtle::infallible`].
+#[derive(Clone, Debug)]
+pub struct InfallibleTurtle(Turtle);
+
+impl<B> Service<Request<B>> for InfallibleTurtle
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let call = self.0.ask(request.map(Body::new));
+        Box::pin(async move {
+            Ok(call.await.unwrap_or_else(|error| {
+                log(&error);
+                error.into_response()
+            }))
+        })
+    }
+}
+
+fn log(error: &Error) {
+    match error.side() {
+        Side::Client => tracing::info!(target: "hawksbill::refused", "{error}"),
+        Side::Application | Side::Upstream | Side::Gateway => {
+            tracing::error!(target: "hawksbill::error", "{error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    fn failing() -> Turtle {
+        Turtle::from_fn(async |_| Err(Error::new(Kind::Overloaded).because("queue of app shop is full")))
+    }
+
+    #[tokio::test]
+    async fn errors_stay_errors_between_turtles() {
+        let through_a_layer =
+            failing().layer(tower::util::MapRequestLayer::new(|request: Request<Body>| request));
+        let error = through_a_layer.ask(Request::new(Body::empty())).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Overloaded);
+    }
+
+    #[tokio::test]
+    async fn errors_end_in_one_place() {
+        let response = failing().infallible().oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), 503);
+    }
+}
