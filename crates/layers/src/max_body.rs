@@ -32,7 +32,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tower::Service;
 
-/// The largest request body that is let through: `max_body = "1GB"`. `0` lets none through.
+/// The largest request body that is let through, as in `max_body = "1GB"`. `0` lets none through.
 ///
 /// A request that states a greater length is refused with 413 and does not reach the application. One that does not
 /// state its length (chunked, HTTP/2) is let through as far as the limit; then reading it fails, and if the application

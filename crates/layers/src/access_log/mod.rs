@@ -50,7 +50,7 @@ use tower::{Layer, Service};
 use self::record::{Record, Sink};
 use self::writer::{Target, Writer};
 
-/// Writes a line for each request: `log = true` (to standard output), `log = "/var/log/example.log"`, `log = { path = "-",
+/// Writes a line for each request. `log = true` (to standard output), `log = "/var/log/example.log"`, `log = { path = "-",
 /// format = "json" }`; `log = false` switches it off where it is on for a larger part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessLog {
@@ -143,6 +143,11 @@ impl<'de> Deserialize<'de> for AccessLog {
     }
 }
 
+/// Writes a line for each request. `true` or `"-"` (to standard output), a path, or a table with `path` and `format`;
+/// `false` switches it off where it is on for a larger part.
+///
+/// `format` is `"combined"`, `"common"` or `"json"`. A file is created, its directory is not, and once it is moved away, as
+/// by logrotate, a new one is created. Times are those of the request's arrival, in UTC.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[allow(dead_code, reason = "only its schema is used")]

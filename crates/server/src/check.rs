@@ -1,0 +1,202 @@
+//! The rules that every request passes before a turtle sees it, beyond those that hyper has applied.
+
+use http::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{Method, StatusCode, Uri, Version};
+
+use crate::settings::{Refusal, Settings};
+
+/// Checks a request's head, and gives it the one `Host` that it is for: that of an absolute or HTTP/2 target, else the
+/// one that came.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub(crate) fn check(parts: &mut Parts, settings: &Settings) -> Result<(), Refusal> {
+    sizes(parts, settings)?;
+    target(&parts.method, &parts.uri)?;
+    transfer_encoding(&parts.headers)?;
+    host(parts)
+}
+
+fn sizes(parts: &Parts, settings: &Settings) -> Result<(), Refusal> {
+    let path = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
+    if path + authority > settings.max_target {
+        let rule = format!("the request target has more than {} bytes", settings.max_target);
+        return Err(Refusal::new(StatusCode::URI_TOO_LONG, rule));
+    }
+    if parts.headers.len() > settings.max_headers {
+        let rule = format!("there are more than {} header lines", settings.max_headers);
+        return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, rule));
+    }
+    Ok(())
+}
+
+/// RFC 9112 section 3.2: an origin server answers origin-form, absolute-form, and `*` for OPTIONS.
+fn target(method: &Method, uri: &Uri) -> Result<(), Refusal> {
+    if method == Method::CONNECT {
+        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served"));
+    }
+    let path = uri.path();
+    if path.starts_with('/') || (path == "*" && method == Method::OPTIONS) {
+        return Ok(());
+    }
+    Err(Refusal::bad_request("the request target is neither a path nor a URL"))
+}
+
+/// hyper has seen that `chunked` comes last; anything beside it is a way to smuggle (RFC 9112 section 6.1).
+fn transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Refusal::bad_request("Transfer-Encoding is not exactly 'chunked'")),
+    }
+}
+
+/// RFC 9112 section 3.2 and RFC 9113 section 8.3.1.
+fn host(parts: &mut Parts) -> Result<(), Refusal> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let named = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Refusal::bad_request("there is more than one Host header"));
+    }
+    if named.is_some_and(|host| !host.is_empty() && !is_host(host.as_bytes())) {
+        return Err(Refusal::bad_request("the Host header is malformed"));
+    }
+    if named.is_none() && parts.version == Version::HTTP_11 {
+        return Err(Refusal::bad_request("HTTP/1.1 without a Host header"));
+    }
+    let Some(authority) = parts.uri.authority() else {
+        return match named {
+            None if parts.version == Version::HTTP_2 => {
+                Err(Refusal::bad_request("HTTP/2 without :authority or Host"))
+            }
+            _ => Ok(()),
+        };
+    };
+    if !is_host(authority.as_str().as_bytes()) {
+        return Err(Refusal::bad_request("the host in the request target is malformed"));
+    }
+    if parts.version == Version::HTTP_2 && named.is_some_and(|host| !same_host(host, authority, &parts.uri)) {
+        return Err(Refusal::bad_request(":authority and Host differ"));
+    }
+    // An authority is made of characters that a header may have.
+    let host = HeaderValue::from_str(authority.as_str());
+    parts
+        .headers
+        .insert(HOST, host.map_err(|_| Refusal::bad_request("the host in the request target is malformed"))?);
+    Ok(())
+}
+
+/// Whether both name the same host and port, however written.
+fn same_host(host: &HeaderValue, authority: &Authority, uri: &Uri) -> bool {
+    let without_default_port = |host: &str| {
+        let port = if uri.scheme_str() == Some("https") { ":443" } else { ":80" };
+        host.strip_suffix(port).unwrap_or(host).to_ascii_lowercase()
+    };
+    host.to_str().is_ok_and(|host| without_default_port(host) == without_default_port(authority.as_str()))
+}
+
+/// `uri-host [ ":" port ]` (RFC 3986 section 3.2): no user, no list, no path.
+pub(crate) fn is_host(host: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(host) else { return false };
+    let (name_is_well_formed, port) =
+        if let Some((address, port)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            (address.parse::<std::net::Ipv6Addr>().is_ok(), port)
+        } else {
+            let end = text.find(':').unwrap_or(text.len());
+            (end > 0 && text.as_bytes()[..end].iter().all(|byte| is_name_byte(*byte)), &text[end..])
+        };
+    let port_is_well_formed = match port.strip_prefix(':') {
+        None => port.is_empty(),
+        Some("") => true,
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
+    };
+    name_is_well_formed && port_is_well_formed
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn checked(request: http::request::Builder) -> Result<Parts, StatusCode> {
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        check(&mut parts, &Settings::default()).map_err(|refusal| refusal.status)?;
+        Ok(parts)
+    }
+
+    #[test]
+    fn hosts() {
+        for host in [
+            "example.com",
+            "example.com:8000",
+            "127.0.0.1",
+            "[::1]",
+            "[::1]:80",
+            "a_b.example",
+            "example.com:",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "a b",
+            "a/b",
+            "user@a",
+            "a:b",
+            "a:99999",
+            "a:1:2",
+            "[::1",
+            "[x]",
+            "::1",
+            ":80",
+            "a\"b",
+            "h\u{e9}.example",
+            "a:+1",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_target_decides_the_host() {
+        let absolute = Request::get("http://one.example/").header(HOST, "two.example");
+        assert_eq!(checked(absolute).unwrap().headers[HOST], "one.example");
+        let with_user = Request::get("http://me@one.example/").header(HOST, "one.example");
+        assert_eq!(checked(with_user).unwrap_err(), 400);
+    }
+
+    #[test]
+    fn the_authority_of_http_2_is_the_host() {
+        let request = |host: Option<&str>| {
+            let request = Request::get("http://one.example:80/").version(Version::HTTP_2);
+            checked(host.into_iter().fold(request, |request, host| request.header(HOST, host)))
+        };
+        assert_eq!(request(None).unwrap().headers[HOST], "one.example:80");
+        assert!(request(Some("ONE.example")).is_ok());
+        assert_eq!(request(Some("two.example")).unwrap_err(), 400);
+    }
+
+    #[test]
+    fn http_1_0_needs_no_host() {
+        assert!(checked(Request::get("/").version(Version::HTTP_10)).is_ok());
+        assert_eq!(checked(Request::get("/")).unwrap_err(), 400);
+    }
+
+    #[test]
+    fn targets() {
+        let with_host = |request: http::request::Builder| checked(request.header(HOST, "a"));
+        assert!(with_host(Request::options("*")).is_ok());
+        assert_eq!(with_host(Request::get("*")).unwrap_err(), 400);
+        assert_eq!(with_host(Request::get("example.com:80")).unwrap_err(), 400);
+        assert_eq!(with_host(Request::connect("example.com:80")).unwrap_err(), 405);
+        assert_eq!(with_host(Request::get(format!("/{}", "x".repeat(16 * 1024)))).unwrap_err(), 414);
+    }
+}

@@ -1,0 +1,172 @@
+//! HTTP/1.0 and HTTP/1.1 on one connection.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::BytesMut;
+use hawksbill_core::{Peer, Upgraded};
+use http::StatusCode;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
+
+use crate::activity::Expired;
+use crate::connection::Shared;
+use crate::drain::{Open, Stage};
+use crate::io::{Transport, Watched, linger};
+use crate::service::Service;
+use crate::settings::{Refusal, Settings};
+use crate::supervise::{Stop, Work, supervise};
+use crate::upgrade::UpgradedStream;
+
+/// hyper's own number of header lines, which needs no allocation for each request.
+const USUAL_HEADERS: usize = 100;
+
+/// What hyper keeps of a connection's bytes at most, unless a header block may be longer.
+const BUFFER: usize = 400 * 1024;
+
+/// How long a client may be silent before a lingering connection is given up.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long a client gets to take the few bytes of a refusal.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+
+struct Http1<S: Transport> {
+    connection: http1::Connection<TokioIo<Watched<S>>, Service>,
+    shared: Arc<Shared>,
+}
+
+impl<S: Transport> Work for Http1<S> {
+    type Output = hyper::Result<()>;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.connection.poll_without_shutdown(cx);
+        if polled.is_pending() {
+            // hyper is woken by what is taken from it here.
+            self.shared.unread.poll(cx, &self.shared.activity);
+        }
+        polled
+    }
+
+    fn expired(&mut self, why: Expired) -> bool {
+        !(why == Expired::Body && self.shared.unread.give_up(&self.shared.activity))
+    }
+}
+
+/// Serves a connection to its end, and hands it over if it is upgraded.
+pub(crate) async fn serve<S: Transport>(
+    io: Watched<S>,
+    service: Service,
+    shared: &Arc<Shared>,
+    stages: &mut watch::Receiver<Stage>,
+    open: Open,
+) {
+    let connection = builder(&shared.settings).serve_connection(TokioIo::new(io), service);
+    let mut work = Http1 { connection, shared: shared.clone() };
+    let ended = supervise(&mut work, shared.watch(), stages).await;
+    let parts = work.connection.into_parts();
+    let (io, early) = parts.io.into_inner().into_inner();
+    if let (Ok(Ok(())), Some(taker)) = (&ended, shared.take_switched()) {
+        let mut read = BytesMut::from(parts.read_buf);
+        read.extend_from_slice(&early);
+        // If nobody waits for it any more, dropping it closes the connection.
+        drop(taker.send(Upgraded::new(UpgradedStream::new(io, open), read.freeze())));
+        return;
+    }
+    tokio::select! {
+        biased;
+        () = shared.control.reached(Stage::Cut) => {}
+        () = end(io, ended, shared) => {}
+    }
+}
+
+/// Says what is still to be said, and closes.
+async fn end(io: impl Transport, ended: Result<hyper::Result<()>, Stop>, shared: &Shared) {
+    match ended {
+        Ok(Ok(())) => close(io, shared).await,
+        Ok(Err(error)) => {
+            report(&error, shared);
+            close(io, shared).await;
+        }
+        Err(Stop::Expired(why)) => expire(io, why, shared).await,
+        Err(Stop::Cut) => {}
+    }
+}
+
+fn builder(settings: &Settings) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.header_read_timeout(None);
+    builder.max_header_size(settings.max_header_size);
+    builder.max_buf_size(BUFFER.max(settings.max_header_size.saturating_add(8 * 1024)));
+    if settings.max_headers != USUAL_HEADERS {
+        builder.max_headers(settings.max_headers);
+    }
+    builder
+}
+
+async fn close(io: impl Transport, shared: &Shared) {
+    if !shared.activity.is_client_gone() {
+        let draining = shared.control.began().is_some();
+        let silence = if draining { SILENCE.min(shared.settings.idle_grace) } else { SILENCE };
+        linger(io, silence, shared.settings.linger).await;
+    }
+}
+
+/// Logs why a connection failed: a request that hyper refused, or a client that left.
+fn report(error: &hyper::Error, shared: &Shared) {
+    if error.is_parse() {
+        let settings = &shared.settings;
+        let refusal = if error.is_parse_too_large() {
+            let (bytes, lines) = (settings.max_header_size, settings.max_headers);
+            let rule = format!("the header block has more than {bytes} bytes or {lines} lines");
+            Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, rule)
+        } else {
+            Refusal::bad_request(error.to_string())
+        };
+        shared.refuse(&refusal);
+    } else {
+        tracing::debug!(target: "hawksbill::connection", "{}: {error}", shared.peer.remote());
+    }
+}
+
+async fn expire(io: impl Transport, why: Expired, shared: &Shared) {
+    match why {
+        Expired::Head => refuse_late(io, &shared.peer, &shared.settings).await,
+        Expired::Body => {
+            let seconds = shared.settings.stall_timeout.as_secs_f64();
+            let rule = format!("the client sent nothing more of its body for {seconds} s");
+            shared.refuse(&Refusal::new(StatusCode::REQUEST_TIMEOUT, rule));
+            if !shared.activity.is_answered() {
+                answer_late(io, &shared.settings).await;
+            }
+        }
+        Expired::Write => {
+            let seconds = shared.settings.stall_timeout.as_secs_f64();
+            let client = shared.peer.remote();
+            tracing::info!(target: "hawksbill::connection", "{client} took nothing of its response for {seconds} s: cut");
+        }
+        Expired::Idle => {}
+    }
+}
+
+/// Refuses a request whose head did not arrive in time.
+pub(crate) async fn refuse_late(io: impl Transport, peer: &Peer, settings: &Settings) {
+    let seconds = settings.header_timeout.as_secs_f64();
+    let rule = format!("the request's head did not arrive within {seconds} s");
+    settings.refuse(peer, &Refusal::new(StatusCode::REQUEST_TIMEOUT, rule));
+    answer_late(io, settings).await;
+}
+
+/// Writes a 408 where hyper writes nothing.
+async fn answer_late(mut io: impl Transport, settings: &Settings) {
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let head = format!(
+        "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\ndate: {date}\r\n\r\n"
+    );
+    let written = tokio::time::timeout(LAST_WRITE, io.write_all(head.as_bytes())).await;
+    if matches!(written, Ok(Ok(()))) {
+        linger(io, LAST_WRITE, settings.linger).await;
+    }
+}

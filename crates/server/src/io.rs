@@ -1,0 +1,115 @@
+//! The socket under hyper, watched: bytes that come, writes that block, a client that is gone.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, timeout_at};
+
+use crate::activity::Activity;
+
+/// What a connection can be made of: a TCP or Unix stream, a TLS stream, an in-memory pipe.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}
+
+/// A stream whose activity is recorded. What was read ahead of time is read again first.
+pub(crate) struct Watched<S> {
+    stream: S,
+    early: Bytes,
+    activity: Arc<Activity>,
+}
+
+impl<S> Watched<S> {
+    pub(crate) fn new(stream: S, early: Bytes, activity: Arc<Activity>) -> Self {
+        Self { stream, early, activity }
+    }
+
+    /// The stream, and what of the early bytes nobody has read.
+    pub(crate) fn into_inner(self) -> (S, Bytes) {
+        (self.stream, self.early)
+    }
+
+    /// Records the outcome of a write.
+    fn wrote<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.activity.write_blocks(outcome.is_pending());
+        if matches!(outcome, Poll::Ready(Err(_))) {
+            self.activity.client_gone();
+        }
+        outcome
+    }
+}
+
+impl<S: Transport> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            let count = self.early.len().min(buf.remaining());
+            buf.put_slice(&self.early[..count]);
+            self.early.advance(count);
+            self.activity.bytes_read();
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let outcome = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        if outcome.is_ok() && buf.filled().len() > before {
+            self.activity.bytes_read();
+        } else if buf.remaining() > 0 {
+            self.activity.client_gone();
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+impl<S: Transport> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        self.wrote(outcome)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Closes so that the client can read what was written to it (RFC 9112 section 9.6): ends our side, then reads and
+/// throws away what the client still sends, until it closes too, is silent for that long, or `limit` is over. Closing a
+/// socket with unread bytes in it would reset the connection, and the reset may destroy the answer.
+pub(crate) async fn linger(mut stream: impl Transport, silence: Duration, limit: Duration) {
+    let end = Instant::now() + limit;
+    let mut sink = [0; 8 * 1024];
+    if !matches!(timeout_at(end, stream.shutdown()).await, Ok(Ok(()))) {
+        return;
+    }
+    loop {
+        let until = end.min(Instant::now() + silence);
+        match timeout_at(until, stream.read(&mut sink)).await {
+            Ok(Ok(count)) if count > 0 => {}
+            _ => return,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A request body that the application did not read to its end.
+//!
+//! HTTP/1 can only go on with the next request when the body of this one is out of the way. A small rest is read and
+//! thrown away; before a large one the connection is closed, once the client has had the time to read its answer.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use http_body::Body as HttpBody;
+use hyper::body::Incoming;
+
+use crate::activity::Activity;
+
+/// The body of the HTTP/1 request under way.
+#[derive(Default)]
+pub(crate) struct Unread {
+    progress: AtomicU8,
+    /// The client waits for a `100 Continue` before it sends the body.
+    expects: AtomicBool,
+    /// The connection cannot go on after this request.
+    closes: AtomicBool,
+    rest: Mutex<Option<Rest>>,
+}
+
+/// What is being thrown away. Its request is under way until it is gone.
+struct Rest {
+    incoming: Incoming,
+    budget: usize,
+}
+
+const UNTOUCHED: u8 = 0;
+const READING: u8 = 1;
+const ENDED: u8 = 2;
+
+impl Unread {
+    pub(crate) fn request_begins(&self, has_body: bool, expects: bool) {
+        self.progress.store(if has_body { UNTOUCHED } else { ENDED }, Ordering::Relaxed);
+        self.expects.store(expects, Ordering::Relaxed);
+        self.closes.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reading(&self) {
+        self.progress.store(READING, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ended(&self) {
+        self.progress.store(ENDED, Ordering::Relaxed);
+    }
+
+    /// Whether the response must say that the connection closes.
+    pub(crate) fn closes(&self) -> bool {
+        self.closes.load(Ordering::Relaxed) || self.was_never_sent()
+    }
+
+    /// The client holds its body back, and once it has its answer it will not send it.
+    fn was_never_sent(&self) -> bool {
+        self.expects.load(Ordering::Relaxed) && self.progress.load(Ordering::Relaxed) == UNTOUCHED
+    }
+
+    /// Takes what the application left.
+    pub(crate) fn leave(&self, incoming: Incoming, budget: usize, activity: &Activity) {
+        let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
+        if announced > budget || self.was_never_sent() {
+            self.closes.store(true, Ordering::Relaxed);
+            return;
+        }
+        activity.request_goes_on();
+        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Rest { incoming, budget });
+        activity.wake();
+    }
+
+    /// Reads on in what is to be thrown away, until there is nothing more or the client has to send more.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>, activity: &Activity) {
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(Rest { incoming, budget }) = rest.as_mut() {
+            match Pin::new(incoming).poll_frame(cx) {
+                Poll::Pending => return activity.body_awaited(true),
+                Poll::Ready(Some(Ok(frame))) => {
+                    activity.body_awaited(false);
+                    let length = frame.data_ref().map_or(0, bytes::Bytes::len);
+                    match budget.checked_sub(length) {
+                        Some(left) => *budget = left,
+                        None => break,
+                    }
+                }
+                Poll::Ready(_) => break,
+            }
+        }
+        if rest.take().is_some() {
+            activity.request_ends();
+        }
+    }
+
+    /// Gives up what was to be thrown away. `false`: there was nothing.
+    pub(crate) fn give_up(&self, activity: &Activity) -> bool {
+        let given_up = self.rest.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
+        if given_up {
+            activity.request_ends();
+        }
+        given_up
+    }
+}

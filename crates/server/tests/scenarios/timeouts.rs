@@ -1,0 +1,111 @@
+//! Clients that are slow, and clients that say nothing.
+
+use hawksbill_server::Settings;
+use tokio::time::sleep;
+
+use crate::support::{Gateway, echo, milliseconds};
+
+fn impatient() -> Settings {
+    Settings {
+        header_timeout: milliseconds(200),
+        keep_alive: milliseconds(600),
+        stall_timeout: milliseconds(200),
+        ..Settings::default()
+    }
+}
+
+#[tokio::test]
+async fn half_a_head_gets_408() {
+    let gateway = Gateway::with(impatient(), echo());
+    for half in ["GET", "GET / HTTP/1.1\r\nHost: a\r\n", "PRI * HT"] {
+        let mut client = gateway.connect().await;
+        client.send(half).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
+        assert!(client.closes_within(milliseconds(2000)).await);
+    }
+    assert_eq!(gateway.refused().len(), 3);
+}
+
+#[tokio::test]
+async fn the_head_of_a_later_request_has_a_time_of_its_own() {
+    let gateway = Gateway::with(impatient(), echo());
+    let mut client = gateway.connect().await;
+    client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.answer().await;
+    sleep(milliseconds(400)).await;
+    // Longer idle than a head may take, and still kept.
+    client.send("GET /2 HTTP/1.1\r\n").await;
+    sleep(milliseconds(100)).await;
+    client.send("Host: a\r\n\r\n").await;
+    assert_eq!(client.answer().await.text(), "GET /2 ");
+    client.send("GET /3 HTTP/1.1\r\n").await;
+    assert_eq!(client.answer().await.status, 408);
+}
+
+#[tokio::test]
+async fn silence_is_closed_without_a_word() {
+    let gateway = Gateway::with(impatient(), echo());
+    let mut client = gateway.connect().await;
+    let after = client.closes_after().await;
+    assert!((milliseconds(150)..milliseconds(500)).contains(&after), "{after:?}");
+
+    let mut client = gateway.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.answer().await;
+    let after = client.closes_after().await;
+    assert!((milliseconds(500)..milliseconds(1000)).contains(&after), "{after:?}");
+    assert_eq!(gateway.refused(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_body_that_stops_gets_408() {
+    let gateway = Gateway::with(impatient(), echo());
+    let mut client = gateway.connect().await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhal").await;
+    assert_eq!(client.answer().await.status, 408);
+    assert!(gateway.refused()[0].contains("nothing more of its body"));
+}
+
+#[tokio::test]
+async fn a_body_that_is_only_slow_is_read() {
+    let gateway = Gateway::with(impatient(), echo());
+    let mut client = gateway.connect().await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n").await;
+    for byte in "turtle".bytes() {
+        sleep(milliseconds(100)).await;
+        client.send([byte]).await;
+    }
+    assert_eq!(client.answer().await.text(), "POST / turtle");
+}
+
+#[tokio::test]
+async fn a_slow_application_is_waited_for() {
+    let gateway = Gateway::with(
+        impatient(),
+        hawksbill_core::Turtle::from_fn(async |_| {
+            sleep(milliseconds(1000)).await;
+            Ok(http::Response::new(hawksbill_core::Body::from("at last")))
+        }),
+    );
+    let answer = gateway.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await;
+    assert_eq!(answer.text(), "at last");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_response_is_cut() {
+    let gateway = Gateway::with(
+        impatient(),
+        hawksbill_core::Turtle::from_fn(async |_| {
+            let endless =
+                futures_util::stream::repeat_with(|| Ok::<_, hawksbill_core::Error>(vec![0; 64 * 1024]));
+            Ok(http::Response::new(hawksbill_core::Body::from_stream(endless)))
+        }),
+    );
+    let mut client = gateway.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    sleep(milliseconds(100)).await;
+    assert_eq!(gateway.shutdown().open_connections(), 1);
+    sleep(milliseconds(1000)).await;
+    assert_eq!(gateway.shutdown().open_connections(), 0);
+}
