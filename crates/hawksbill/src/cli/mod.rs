@@ -1,0 +1,166 @@
+//! The command line. Every flag is a key of the configuration and has an environment variable; flags win over the
+//! environment, the environment wins over the file.
+
+mod flags;
+mod reference;
+mod screen;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use hawksbill_core::Registry;
+use hawksbill_core::config::{ConfigError, Origin, Table, Value};
+
+use self::flags::Flags;
+use crate::gateway::Signals;
+use crate::{Config, Gateway};
+
+/// What `-c` defaults to.
+const DEFAULT_FILE: &str = "hawksbill.toml";
+/// Where a site listens when nothing says where.
+const DEFAULT_LISTEN: &str = "127.0.0.1:8000";
+
+/// Runs the command line with these kinds. `args` begins with the program's name.
+///
+/// The exit code is 0 when the gateway ended as it was asked to, 1 when it could not start or serve, 2 when the
+/// command line itself is wrong.
+pub fn main(args: impl IntoIterator<Item = OsString>, registry: &Registry) -> u8 {
+    let flags = Flags::new(registry);
+    let matches = match command(&flags).try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help and version are errors to clap too; their exit code is 0.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
+    match matches.subcommand() {
+        Some(("run", matches)) => told(run(matches, &flags, registry)),
+        Some(("check", matches)) => told(check(matches, &flags, registry)),
+        Some(("reference", _)) => told(print(&reference::page(registry))),
+        _ => 2,
+    }
+}
+
+fn command(flags: &Flags) -> Command {
+    let target = Arg::new("TARGET")
+        .help("The application, as module:attribute. Without it: the configuration file")
+        .conflicts_with("config");
+    let file = Arg::new("config")
+        .short('c')
+        .long("config")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .env("HAWKSBILL_CONFIG")
+        .help(format!("The configuration file [default: {DEFAULT_FILE} in this directory]"));
+    let level = Arg::new("log-level")
+        .long("log-level")
+        .value_parser(["error", "warn", "info", "debug", "trace"])
+        .default_value("info")
+        .env("HAWKSBILL_LOG_LEVEL")
+        .help("How much the gateway says of itself, on standard error");
+    let with_flags = |command: Command| command.arg(target.clone()).arg(file.clone()).args(flags.args());
+    Command::new("hawksbill")
+        .version(crate::VERSION)
+        .about("A gateway for WSGI and ASGI applications, files and sites")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(with_flags(Command::new("run").about("Serve an application or a configuration")).arg(level))
+        .subcommand(with_flags(Command::new("check").about(
+            "Read the configuration, print the tree of turtles that it makes, and exit; non-zero if it is wrong",
+        )))
+        .subcommand(Command::new("reference").about("Print the configuration reference"))
+}
+
+/// Tells a failure on standard error.
+fn told(result: Result<(), String>) -> u8 {
+    match result {
+        Ok(()) => 0,
+        Err(message) => {
+            let _ = writeln!(io::stderr(), "hawksbill: {message}");
+            1
+        }
+    }
+}
+
+fn run(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<(), String> {
+    log_to_stderr(matches.get_one::<String>("log-level").map_or("info", String::as_str));
+    let config = load(matches, flags, registry).map_err(|error| error.to_string())?;
+    let screen = screen::of(&config);
+    let gateway = Gateway::new(config).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("hawksbill")
+        .build()
+        .map_err(|error| format!("cannot start the runtime: {error}"))?;
+    runtime.block_on(async {
+        let mut signals = Signals::new().map_err(|error| format!("cannot receive signals: {error}"))?;
+        let running = tokio::select! {
+            running = gateway.start() => running.map_err(|error| error.to_string())?,
+            name = signals.next() => return Err(format!("{name} before the applications had started")),
+        };
+        let mut stderr = io::stderr();
+        if stderr.is_terminal() {
+            let _ = stderr.write_all(screen.as_bytes());
+        }
+        for address in running.addresses() {
+            let _ = writeln!(stderr, "hawksbill: listening on {}", screen::url(&address));
+        }
+        running.until(signals).await;
+        Ok(())
+    })
+}
+
+fn check(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<(), String> {
+    let config = load(matches, flags, registry).map_err(|error| error.to_string())?;
+    let tree = config.to_string();
+    // Building finds what reading cannot: missing directories, routes that contradict each other.
+    Gateway::new(config).map_err(|error| error.to_string())?;
+    print(&tree)
+}
+
+fn print(text: &str) -> Result<(), String> {
+    io::stdout().write_all(text.as_bytes()).map_err(|error| format!("cannot write: {error}"))
+}
+
+fn load(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<Config, ConfigError> {
+    let mut over = flags.settings(matches);
+    let config = if let Some(target) = matches.get_one::<String>("TARGET") {
+        let (name, app) = flags.app(matches, target)?;
+        let site = Table::from_iter([("/", Value::string(&name, Origin::named("TARGET")))]);
+        over.insert("apps", Origin::unknown(), Value::from(Table::from_iter([(name, app)])));
+        over.insert("sites", Origin::unknown(), Value::from(Table::from_iter([("*", Value::from(site))])));
+        Config::from_value(Value::from(over), ".", registry)
+    } else {
+        if let Some(flag) = flags.app_flag_given(matches) {
+            let message =
+                "this flag belongs to an application; name one, as in 'hawksbill run module:attribute'";
+            return Err(ConfigError::new(flag, message));
+        }
+        let named = matches.get_one::<PathBuf>("config");
+        let file = named.map_or(Path::new(DEFAULT_FILE), PathBuf::as_path);
+        if named.is_none() && !file.exists() {
+            let message = format!(
+                "there is no {DEFAULT_FILE} in this directory; name an application, as in 'hawksbill run module:attribute', or a file with -c FILE"
+            );
+            return Err(ConfigError::new(Origin::unknown(), message));
+        }
+        Config::load(file, over, registry)
+    };
+    config.and_then(|mut config| {
+        config.listen_somewhere(DEFAULT_LISTEN)?;
+        Ok(config)
+    })
+}
+
+fn log_to_stderr(level: &str) {
+    let level = level.parse().unwrap_or(tracing::Level::INFO);
+    // A second gateway in one process keeps the first one's subscriber.
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .try_init();
+}

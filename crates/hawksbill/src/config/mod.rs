@@ -1,0 +1,158 @@
+//! The configuration: one tree of structs behind TOML, Python, Rust, the command line and the control socket.
+//!
+//! ```
+//! use hawksbill::{Config, standard_registry};
+//!
+//! let registry = standard_registry()?;
+//! let toml = r#"
+//!     listen = "127.0.0.1:8000"
+//!     [sites."example.com www.example.com"]
+//!     "/" = { respond = "hello" }
+//! "#;
+//! let config = Config::parse("hawksbill.toml", toml, "/srv", &registry)?;
+//! assert_eq!(config.sites[0].hosts.len(), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod load;
+mod read;
+mod settings;
+mod tree;
+mod unbuilt;
+
+use std::path::PathBuf;
+
+use hawksbill_core::config::{ConfigError, HostPattern, Listen, Origin, Path, Value};
+use hawksbill_core::{AnyLayer, App};
+use indexmap::IndexMap;
+
+pub(crate) use self::load::place;
+pub use self::settings::Settings;
+
+/// A whole configuration, read and checked, not yet built.
+pub struct Config {
+    /// The directory from which relative paths count: the main file's, else the working directory.
+    pub dir: PathBuf,
+    /// What concerns the gateway as a whole.
+    pub settings: Settings,
+    /// The layers over all sites.
+    pub layers: Stack,
+    /// The named applications.
+    pub apps: IndexMap<String, AppNode>,
+    /// The sites.
+    pub sites: Vec<Site>,
+}
+
+/// A named application.
+pub struct AppNode {
+    /// Its kind and settings.
+    pub app: Box<dyn App>,
+    /// Where it is configured.
+    pub origin: Origin,
+}
+
+/// A site: some hosts and what answers for them.
+pub struct Site {
+    /// Its name in logs: the first of its hosts.
+    pub name: String,
+    /// The hosts it answers for.
+    pub hosts: Vec<HostPattern>,
+    /// The sockets of its own; where there are none, it is reached through the gateway's.
+    pub listen: Vec<Listen>,
+    /// The layers over its routes.
+    pub layers: Stack,
+    /// Its routes.
+    pub routes: Vec<Route>,
+    /// Where it is configured.
+    pub origin: Origin,
+}
+
+/// A path prefix and what answers beneath it.
+pub struct Route {
+    /// The prefix.
+    pub path: String,
+    /// What answers.
+    pub target: Target,
+    /// Whether the prefix is the application's root (`SCRIPT_NAME`, `root_path`).
+    pub mount: bool,
+    /// The layers over the target.
+    pub layers: Stack,
+    /// Where it is configured.
+    pub origin: Origin,
+}
+
+/// What a route leads to.
+pub enum Target {
+    /// An application of [`Config::apps`].
+    Named(String),
+    /// An application of its own.
+    Inline(Box<dyn App>),
+}
+
+/// The layers of one level.
+#[derive(Default)]
+pub struct Stack {
+    /// `layers = [...]`, outermost first. They add to those of the outer levels.
+    pub list: Vec<LayerNode>,
+    /// The short keys. Each replaces the same key of the outer levels.
+    pub short: Vec<LayerNode>,
+}
+
+/// A layer with its settings.
+pub struct LayerNode {
+    /// Its kind and settings.
+    pub layer: Box<dyn AnyLayer>,
+    /// Where it is configured.
+    pub origin: Origin,
+    /// Its place among the short keys; the smallest stands outermost.
+    pub rank: usize,
+}
+
+impl Stack {
+    /// The short keys that count inside `levels` (outermost first): the innermost setting of each, in their one order.
+    pub(crate) fn effective<'a>(levels: &[&'a Stack]) -> Vec<&'a LayerNode> {
+        let mut effective: Vec<&LayerNode> = Vec::new();
+        for node in levels.iter().flat_map(|level| &level.short) {
+            match effective.iter_mut().find(|outer| outer.layer.name() == node.layer.name()) {
+                Some(outer) => *outer = node,
+                None => effective.push(node),
+            }
+        }
+        effective.sort_by_key(|node| node.rank);
+        effective
+    }
+}
+
+impl Config {
+    /// A configuration that serves nothing.
+    pub fn empty(dir: impl Into<PathBuf>) -> Self {
+        let settings = Settings::default();
+        Self { dir: dir.into(), settings, layers: Stack::default(), apps: IndexMap::new(), sites: Vec::new() }
+    }
+
+    /// Listens on `default` where nothing says where.
+    ///
+    /// # Errors
+    /// When `default` is not the name of a socket.
+    pub fn listen_somewhere(&mut self, default: &str) -> Result<(), ConfigError> {
+        let unreachable =
+            self.settings.listen.is_empty() && self.sites.iter().any(|site| site.listen.is_empty());
+        if unreachable {
+            let value = Value::string(default, Origin::named("default"));
+            self.settings.listen = value.decode(&Path::root().key("listen"))?;
+        }
+        Ok(())
+    }
+
+    /// Whether no site writes an access log.
+    #[cfg(feature = "cli")]
+    pub(crate) fn logs_nothing(&self) -> bool {
+        let logs =
+            |stack: &Stack| stack.short.iter().chain(&stack.list).any(|node| node.layer.name() == "log");
+        !logs(&self.layers)
+            && !self
+                .sites
+                .iter()
+                .any(|site| logs(&site.layers) || site.routes.iter().any(|route| logs(&route.layers)))
+    }
+}

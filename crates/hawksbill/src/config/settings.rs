@@ -1,0 +1,51 @@
+//! The keys that concern the gateway as a whole.
+
+use hawksbill_core::config::{CidrSet, Duration, Listen, OneOrMany, Size};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The keys that concern the gateway as a whole.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The sockets to listen on: `":80"` (every address), `"127.0.0.1:8000"`, `"[::1]:8000"`, `"unix:/run/hawksbill.sock"`,
+    /// `"fd:3"` (inherited). Port 0 lets the system choose. One or several.
+    pub listen: OneOrMany<Listen>,
+    /// Proxies that are believed when they say, in `Forwarded` or `X-Forwarded-*` headers, who the client is: addresses,
+    /// networks, or `"private"`. From everybody else these headers are removed. None by default.
+    pub trusted_proxies: CidrSet,
+    /// Whether whoever connects through a Unix socket is a trusted proxy too, as nginx in front is.
+    pub trust_unix: bool,
+    /// How long a client may take to send a request's header block.
+    pub header_timeout: Duration,
+    /// How long a connection may be idle between two requests.
+    pub keep_alive: Duration,
+    /// How long a client may stop sending the body that is being read, or taking the answer that is being written; then
+    /// its connection is cut.
+    pub stall_timeout: Duration,
+    /// The largest header block of a request, its first line included, in bytes; a larger one is refused with 431.
+    pub max_header: Size,
+    /// The largest number of header lines of a request; more are refused with 431.
+    pub max_headers: u16,
+    /// The longest request target (path and query), in bytes; a longer one is refused with 414.
+    pub max_target: Size,
+    /// How long requests under way may take to end once the gateway was asked to stop; then they are cut.
+    pub drain: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: OneOrMany::default(),
+            trusted_proxies: CidrSet::default(),
+            trust_unix: false,
+            header_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+            stall_timeout: Duration::from_secs(60),
+            max_header: Size::kilobytes(64),
+            max_headers: 100,
+            max_target: Size::kilobytes(16),
+            drain: Duration::from_secs(30),
+        }
+    }
+}

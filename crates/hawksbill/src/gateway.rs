@@ -1,0 +1,238 @@
+//! A configuration that serves: sockets, start, signals, drain.
+
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+
+use hawksbill_core::{Address, BuildError, Generation, Turtle};
+use hawksbill_server::{Listener, Server};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use crate::assemble::{Assembly, assemble};
+use crate::config::{Config, Settings};
+
+/// A gateway, built but not started.
+pub struct Gateway {
+    assembly: Assembly,
+    settings: Settings,
+    given: Vec<Given>,
+    tree: String,
+}
+
+/// A listening socket that a program hands in.
+pub(crate) enum Given {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A gateway that serves. Dropping it stops it at once, without a drain.
+pub struct Running {
+    server: hawksbill_server::Running,
+    generation: Generation,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Asks a running gateway to stop. Cheap to clone; works from any thread.
+#[derive(Clone, Debug)]
+pub struct Shutdown(hawksbill_server::Shutdown);
+
+impl Gateway {
+    /// Builds a configuration. No socket is opened and no application imported yet.
+    ///
+    /// # Errors
+    /// What a person has to change.
+    pub fn new(config: Config) -> Result<Self, BuildError> {
+        Self::with_listeners(config, Vec::new())
+    }
+
+    pub(crate) fn with_listeners(config: Config, given: Vec<Given>) -> Result<Self, BuildError> {
+        let tree = config.to_string();
+        let settings = config.settings.clone();
+        let assembly = assemble(config)?;
+        Ok(Self { assembly, settings, given, tree })
+    }
+
+    /// The tree of turtles as text: what `hawksbill check` prints.
+    pub fn tree(&self) -> &str {
+        &self.tree
+    }
+
+    /// Starts the applications without any socket and gives the one turtle that answers for all sites: for a program
+    /// that has a server of its own. Sites with a `listen` of their own are not in it.
+    ///
+    /// # Errors
+    /// An application that does not start.
+    pub async fn into_turtle(self) -> Result<(Turtle, Hosted), BuildError> {
+        let Assembly { root, mut generation, .. } = self.assembly;
+        generation.start().await?;
+        let tasks = generation.take_tasks().into_iter().map(tokio::spawn).collect();
+        Ok((root, Hosted { generation, tasks }))
+    }
+
+    /// Opens the sockets, starts the applications, then serves. Needs a tokio runtime.
+    ///
+    /// Sockets come first, so that one in use is told before an application is imported; until all applications have
+    /// started, connections wait in the sockets' queues.
+    ///
+    /// # Errors
+    /// A socket that cannot be opened, an application that does not start. Nothing is left running then.
+    pub async fn start(self) -> Result<Running, BuildError> {
+        let Self { assembly, settings, given, .. } = self;
+        let Assembly { roots, root, mut generation } = assembly;
+        let mut listeners = Vec::with_capacity(roots.len() + given.len());
+        for (listen, root) in roots {
+            let listener = Listener::bind(&listen)
+                .map_err(|error| BuildError::new(error.to_string()).within("listen"))?;
+            listeners.push((listener, root));
+        }
+        for given in given {
+            let listener = match given {
+                Given::Tcp(listener) => Listener::from_tcp(listener),
+                Given::Unix(listener) => Listener::from_unix(listener),
+            };
+            let listener = listener.map_err(|error| BuildError::new(error.to_string()).within("listener"))?;
+            listeners.push((listener, root.clone()));
+        }
+        if listeners.is_empty() {
+            return Err(BuildError::new(
+                "there is no socket to listen on; say where, as in listen = \"127.0.0.1:8000\"",
+            ));
+        }
+        generation.start().await?;
+        let tasks = generation.take_tasks().into_iter().map(tokio::spawn).collect();
+        let mut server = Server::new(server_settings(&settings));
+        for (listener, root) in listeners {
+            server = server.listen(listener, root);
+        }
+        match server.start() {
+            Ok(server) => Ok(Running { server, generation, tasks }),
+            Err(error) => {
+                generation.stop().await;
+                Err(BuildError::new(error.to_string()).within("listen"))
+            }
+        }
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub async fn run(self) -> Result<(), BuildError> {
+        let signals =
+            Signals::new().map_err(|error| BuildError::new("cannot receive signals").caused_by(error))?;
+        self.start().await?.until(signals).await;
+        Ok(())
+    }
+}
+
+fn server_settings(settings: &Settings) -> hawksbill_server::Settings {
+    hawksbill_server::Settings {
+        header_timeout: *settings.header_timeout,
+        keep_alive: *settings.keep_alive,
+        stall_timeout: *settings.stall_timeout,
+        max_header_size: settings.max_header.as_usize(),
+        max_headers: usize::from(settings.max_headers),
+        max_target: settings.max_target.as_usize(),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        trust_unix: settings.trust_unix,
+        drain_timeout: *settings.drain,
+        ..hawksbill_server::Settings::default()
+    }
+}
+
+impl Running {
+    /// The addresses really bound, in the order of the configuration: where it said port 0, the port that was chosen.
+    pub fn addresses(&self) -> Vec<Address> {
+        self.server.addresses().iter().map(|bound| bound.address().clone()).collect()
+    }
+
+    /// A handle that stops this gateway from anywhere.
+    pub fn shutdown(&self) -> Shutdown {
+        Shutdown(self.server.shutdown())
+    }
+
+    /// Waits until somebody asks the gateway to stop and it has drained; then stops the applications.
+    pub async fn wait(self) {
+        let Self { server, generation, tasks } = self;
+        let report = server.wait().await;
+        if report.cut > 0 {
+            tracing::warn!(target: "hawksbill::server", "{} connections were cut at the end of the drain time", report.cut);
+        }
+        generation.stop().await;
+        for task in tasks {
+            task.abort();
+        }
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain at once.
+    pub(crate) async fn until(self, mut signals: Signals) {
+        let shutdown = self.shutdown();
+        let watcher = tokio::spawn(async move {
+            let name = signals.next().await;
+            tracing::info!(target: "hawksbill::server", "{name}: no new connections, finishing the requests under way");
+            shutdown.begin();
+            let name = signals.next().await;
+            tracing::warn!(target: "hawksbill::server", "{name} again: connections are cut now");
+            shutdown.0.cut();
+        });
+        self.wait().await;
+        watcher.abort();
+    }
+}
+
+/// SIGTERM and SIGINT, received from the moment that this is made.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one and gives its name.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+impl Shutdown {
+    /// No new connections; requests under way finish within the drain time. Returns at once.
+    pub fn begin(&self) {
+        self.0.begin();
+    }
+}
+
+/// The applications behind a turtle that another server asks. See [`Gateway::into_turtle`].
+pub struct Hosted {
+    generation: Generation,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Hosted {
+    /// Stops the applications, when nobody asks the turtle any more.
+    pub async fn stop(self) {
+        self.generation.stop().await;
+        for task in self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("tree", &self.tree).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("addresses", &self.addresses()).finish_non_exhaustive()
+    }
+}
