@@ -1,0 +1,355 @@
+//! One HTTP request of an ASGI application (ASGI "HTTP").
+//!
+//! The exchange is the waker of everything it waits for: when the client's next bytes, room for ours, or its leaving
+//! come, it has itself given a turn on the event loop, and resolves the futures that wait.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use bytes::Bytes;
+use hawksbill_core::{Body, Error};
+use http::Method;
+use http::request::Parts;
+use http_body::Body as _;
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use tokio::runtime::Handle;
+
+use super::conversation::{Conversation, Event, Waiting, raise};
+use super::event_loop::{Loop, Turn};
+use super::message::Message;
+use super::{Application, scope};
+use crate::answer::{Answer, Reply, Trouble};
+use crate::broken::Broken;
+use crate::facts::{Facts, describe};
+use crate::failure::Failure;
+
+/// A request and its answer.
+pub(super) struct Exchange {
+    application: Arc<Application>,
+    /// Whether a turn is posted already.
+    posted: AtomicBool,
+    description: String,
+    runtime: Option<Handle>,
+    broken: Broken,
+    waiting: Waiting,
+    state: Mutex<State>,
+}
+
+struct State {
+    request: Option<Parts>,
+    incoming: Incoming,
+    answer: Answer,
+    over: bool,
+}
+
+/// The request body on its way in.
+struct Incoming {
+    body: Option<Body>,
+    /// A block that was read to see whether it is the last.
+    ahead: Option<Bytes>,
+    told_end: bool,
+}
+
+/// What `receive()` returns.
+pub(super) enum Incident {
+    Request(Bytes, bool),
+    Disconnect,
+}
+
+impl Exchange {
+    pub(super) fn new(application: Arc<Application>, parts: Parts, body: Body, reply: Reply) -> Arc<Self> {
+        let broken = Broken::default();
+        let runtime = if body.is_end_stream() { None } else { Handle::try_current().ok() };
+        let answer = Answer::new(reply, parts.method == Method::HEAD, broken.clone());
+        let description = describe(&parts.method, &parts.uri);
+        Arc::new(Self {
+            application,
+            posted: AtomicBool::new(false),
+            description,
+            runtime,
+            broken,
+            waiting: Waiting::default(),
+            state: Mutex::new(State {
+                request: Some(parts),
+                incoming: Incoming { body: Some(body), ahead: None, told_end: false },
+                answer,
+                over: false,
+            }),
+        })
+    }
+
+    /// Has the application called on the event loop. False when that is stopped.
+    pub(super) fn post(self: &Arc<Self>) -> bool {
+        self.posted.store(true, Ordering::Release);
+        self.application.remote().post(self.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls the application, as a task.
+    fn start(self: &Arc<Self>, event_loop: &Bound<'_, Loop>, parts: &Parts) -> PyResult<()> {
+        let py = event_loop.py();
+        let Some(callable) = self.application.callable(py) else {
+            self.lock().answer.fail(self.application.stopped());
+            return Ok(());
+        };
+        let state = self.application.state(py);
+        let scope = scope::http(py, Facts::new(parts), state.as_ref())?;
+        let receive = Receive { exchange: self.clone(), event_loop: event_loop.clone().unbind() };
+        let send = Send { exchange: self.clone(), event_loop: event_loop.clone().unbind() };
+        let awaitable = callable.bind(py).call1((scope, receive, send))?;
+        let task = event_loop.get().create_task(awaitable)?;
+        self.waiting.keep(&task);
+        task.call_method1(intern!(py, "add_done_callback"), (Ended { exchange: self.clone() },))?;
+        Ok(())
+    }
+
+    /// What the application returned or raised is the end of its answer.
+    fn end(&self, py: Python<'_>, result: PyResult<()>) {
+        let mut state = self.lock();
+        state.over = true;
+        state.incoming.body = None;
+        let complete = state.answer.is_complete();
+        let left = matches!(state.answer.poll_left(&mut Context::from_waker(Waker::noop())), Poll::Ready(()))
+            && !complete;
+        drop(state);
+        self.waiting.release(py);
+        let failure = match result {
+            Err(error) => Failure::new(py, &error),
+            Ok(()) if complete || left => return,
+            Ok(()) => Failure::message("the application returned before its response was complete"),
+        };
+        let name = self.application.name();
+        let stopping = self.application.remote().is_stopping();
+        if self.broken.is_set() || left || stopping {
+            let reason = match (left, stopping) {
+                (true, _) => "the client left",
+                (false, true) => "the application is stopped",
+                (false, false) => "the request body did not arrive",
+            };
+            tracing::info!(target: "hawksbill::app", app = name, "{}: {reason}: {}", self.description, failure.summary);
+        } else {
+            failure.log(name, &self.description);
+        }
+        self.lock().answer.fail(failure.into_error(name));
+    }
+
+    fn send<'py>(
+        self: &Arc<Self>,
+        event_loop: &Bound<'py, Loop>,
+        message: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = event_loop.py();
+        let message = Message::new(message)?;
+        let kind = message.kind()?;
+        let streaming = match kind.to_str()? {
+            "http.response.start" => {
+                let head = message.head()?;
+                self.lock().answer.start(head, false).map_err(raise)?;
+                false
+            }
+            "http.response.body" => {
+                let (block, more) = message.body()?;
+                let mut state = self.lock();
+                let sent = if more { state.answer.block(block) } else { state.answer.last(block) };
+                sent.map_err(raise)?;
+                more
+            }
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "an HTTP response has no message of type '{other}'"
+                )));
+            }
+        };
+        if streaming {
+            return self.sent(event_loop);
+        }
+        // The end of the answer is what some `receive()` may wait for.
+        self.resume_receivers(py)?;
+        Ok(event_loop.get().done(py))
+    }
+}
+
+impl Conversation for Exchange {
+    type Event = Incident;
+
+    fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Incident> {
+        let _entered = self.runtime.as_ref().map(Handle::enter);
+        let mut state = self.lock();
+        let state = &mut *state;
+        if !state.incoming.told_end {
+            match state.incoming.poll(cx) {
+                Poll::Ready(Ok((block, more))) => return Poll::Ready(Incident::Request(block, more)),
+                Poll::Ready(Err(error)) => {
+                    state.incoming.told_end = true;
+                    self.broken.set(error);
+                    return Poll::Ready(Incident::Disconnect);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if self.broken.is_set() || state.over {
+            return Poll::Ready(Incident::Disconnect);
+        }
+        state.answer.poll_left(cx).map(|()| Incident::Disconnect)
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
+        self.lock().answer.poll_room(cx)
+    }
+}
+
+impl Turn for Exchange {
+    fn turn(self: Arc<Self>, event_loop: &Bound<'_, Loop>) {
+        let py = event_loop.py();
+        self.posted.store(false, Ordering::Release);
+        let request = self.lock().request.take();
+        let result = match request {
+            Some(parts) => match self.start(event_loop, &parts) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    self.end(py, Err(error));
+                    Ok(())
+                }
+            },
+            None => self.resume(py),
+        };
+        if let Err(error) = result {
+            Failure::new(py, &error).log(self.application.name(), &self.description);
+        }
+    }
+}
+
+impl Wake for Exchange {
+    fn wake(self: Arc<Self>) {
+        if !self.posted.swap(true, Ordering::AcqRel) {
+            let turn: Arc<dyn Turn> = self.clone();
+            self.application.remote().post(turn);
+        }
+    }
+}
+
+impl Incoming {
+    /// The next block and whether others follow. Where the connection knows already, the last block says so.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Bytes, bool), Error>> {
+        let block = match self.ahead.take() {
+            Some(block) => block,
+            None => match self.poll_block(cx) {
+                Poll::Ready(block) => block?,
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        if self.body.is_none() {
+            self.told_end = true;
+            return Poll::Ready(Ok((block, false)));
+        }
+        match self.poll_block(cx) {
+            Poll::Ready(Ok(next)) if next.is_empty() && self.body.is_none() => {
+                self.told_end = true;
+                Poll::Ready(Ok((block, false)))
+            }
+            Poll::Ready(Ok(next)) => {
+                self.ahead = Some(next);
+                Poll::Ready(Ok((block, true)))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Ready(Ok((block, true))),
+        }
+    }
+
+    /// The next block, empty at the end, where the body is let go.
+    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
+        while let Some(body) = &mut self.body {
+            if body.is_end_stream() {
+                self.body = None;
+                break;
+            }
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => {
+                        if self.body.as_ref().is_some_and(Body::is_end_stream) {
+                            self.body = None;
+                        }
+                        return Poll::Ready(Ok(data));
+                    }
+                    _ => {}
+                },
+                Poll::Ready(Some(Err(error))) => {
+                    self.body = None;
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Ready(None) => self.body = None,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(Bytes::new()))
+    }
+}
+
+impl Event for Incident {
+    fn into_dict(self, py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+        let message = PyDict::new(py);
+        let kind = intern!(py, "type");
+        match self {
+            Self::Request(body, more) => {
+                message.set_item(kind, intern!(py, "http.request"))?;
+                message.set_item(intern!(py, "body"), PyBytes::new(py, &body))?;
+                message.set_item(intern!(py, "more_body"), more)?;
+            }
+            Self::Disconnect => message.set_item(kind, intern!(py, "http.disconnect"))?,
+        }
+        Ok(message)
+    }
+}
+
+#[pyclass(frozen, module = "hawksbill")]
+struct Receive {
+    exchange: Arc<Exchange>,
+    event_loop: Py<Loop>,
+}
+
+#[pymethods]
+impl Receive {
+    fn __call__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.exchange.receive(self.event_loop.bind(py))
+    }
+}
+
+#[pyclass(frozen, module = "hawksbill")]
+struct Send {
+    exchange: Arc<Exchange>,
+    event_loop: Py<Loop>,
+}
+
+#[pymethods]
+impl Send {
+    fn __call__<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.exchange.send(self.event_loop.bind(message.py()), message)
+    }
+}
+
+/// Called with the task when that is over.
+#[pyclass(frozen, module = "hawksbill")]
+struct Ended {
+    exchange: Arc<Exchange>,
+}
+
+#[pymethods]
+impl Ended {
+    fn __call__(&self, task: &Bound<'_, PyAny>) {
+        let py = task.py();
+        let result = task.call_method0(intern!(py, "result")).map(drop);
+        self.exchange.end(py, result);
+    }
+}

@@ -1,0 +1,150 @@
+//! Hosting of ASGI 3 applications: HTTP, WebSocket and lifespan.
+//!
+//! All of them share one event loop on a thread of its own. The runtime posts work to it and is woken by it; neither
+//! waits for the other.
+
+mod awaitable;
+mod conversation;
+mod event_loop;
+mod http;
+mod lane;
+mod lifespan;
+mod message;
+mod scope;
+mod wakeup;
+mod websocket;
+mod wire;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ::http::{Request, Response};
+use hawksbill_core::{Body, BuildError, Draining, Error, Kind, Upgrade};
+use hawksbill_websocket::handshake::{OpeningHandshake, is_upgrade};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+pub(crate) use self::event_loop::EventLoop;
+use self::event_loop::Remote;
+use self::http::Exchange;
+use self::lifespan::Life;
+pub use self::lifespan::Lifespan;
+use self::websocket::Socket;
+use crate::thread;
+
+/// An ASGI application with its life.
+pub(crate) struct AsgiApp {
+    application: Arc<Application>,
+    life: Option<Arc<Life>>,
+}
+
+/// What each connection of an application needs of it.
+#[derive(Debug)]
+struct Application {
+    name: String,
+    remote: Arc<Remote>,
+    /// Empty once the application is stopped.
+    objects: Mutex<Option<Objects>>,
+}
+
+#[derive(Debug)]
+struct Objects {
+    callable: Py<PyAny>,
+    /// What the application left in `scope["state"]` while it started; copied for each connection.
+    state: Option<Py<PyDict>>,
+}
+
+impl AsgiApp {
+    /// Hosts a callable on this loop, and waits until it has started.
+    ///
+    /// # Errors
+    /// What the application gave as the reason why it cannot start.
+    pub(crate) async fn start(
+        name: &str,
+        callable: Py<PyAny>,
+        event_loop: &EventLoop,
+        lifespan: Lifespan,
+    ) -> Result<Self, BuildError> {
+        event_loop.start().await?;
+        let application = Arc::new(Application {
+            name: name.to_owned(),
+            remote: event_loop.remote().clone(),
+            objects: Mutex::new(Some(Objects { callable, state: None })),
+        });
+        let life = Life::start(&application, lifespan).await?;
+        Ok(Self { application, life })
+    }
+
+    /// Asks the application.
+    pub(crate) async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
+        let upgrade =
+            if is_upgrade(request.headers()) { request.extensions().get::<Upgrade>().cloned() } else { None };
+        if let Some(upgrade) = upgrade {
+            return self.open(request, upgrade).await;
+        }
+        let (parts, body) = request.into_parts();
+        let (reply, answer) = oneshot::channel();
+        let exchange = Exchange::new(self.application.clone(), parts, body, reply);
+        if !exchange.post() {
+            return Err(self.application.stopped());
+        }
+        drop(exchange);
+        answer.await.unwrap_or_else(|_| Err(self.application.stopped()))
+    }
+
+    /// Asks the application for a WebSocket.
+    async fn open(&self, request: Request<Body>, upgrade: Upgrade) -> Result<Response<Body>, Error> {
+        let opening =
+            OpeningHandshake::from_request(&request).map_err(|error| websocket::malformed(&error))?;
+        let draining = Draining::of(&request);
+        let (parts, _) = request.into_parts();
+        let (reply, answer) = oneshot::channel();
+        let request = websocket::Request { parts, opening, upgrade, draining, runtime: Handle::current() };
+        let socket = Socket::new(self.application.clone(), request, reply);
+        if !socket.post() {
+            return Err(self.application.stopped());
+        }
+        drop(socket);
+        answer.await.unwrap_or_else(|_| Err(self.application.stopped()))
+    }
+
+    /// Tells the application that it is over, and lets it go.
+    pub(crate) async fn stop(&self) {
+        if let Some(life) = &self.life {
+            life.stop().await;
+        }
+        let objects = self.application.objects.lock().unwrap_or_else(PoisonError::into_inner).take();
+        thread::release(objects).await;
+    }
+}
+
+impl Application {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    fn callable(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.as_ref().map(|objects| objects.callable.clone_ref(py))
+    }
+
+    fn state<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyDict>> {
+        let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(objects.as_ref()?.state.as_ref()?.bind(py).clone())
+    }
+
+    fn set_state(&self, state: Py<PyDict>) {
+        if let Some(objects) = &mut *self.objects.lock().unwrap_or_else(PoisonError::into_inner) {
+            objects.state = Some(state);
+        }
+    }
+
+    fn stopped(&self) -> Error {
+        Error::new(Kind::Overloaded).because(format!("application {} is stopped", self.name)).retryable()
+    }
+}

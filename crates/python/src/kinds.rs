@@ -1,0 +1,230 @@
+//! The kinds of applications that a configuration may name: `wsgi`, `asgi` and `callable`.
+
+use std::path::PathBuf;
+
+use hawksbill_core::config::Bounded;
+use hawksbill_core::{App, AppKind, BuildError, Builder, Turtle};
+use pyo3::{Py, PyAny};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::asgi::Lifespan;
+use crate::detect::Interface;
+use crate::host::{self, DEFAULT_QUEUE, DEFAULT_THREADS, Options, Source};
+use crate::target::Target;
+
+type Threads = Bounded<1, 1024>;
+type Queue = Bounded<1, 1_000_000>;
+
+fn default_threads() -> Threads {
+    Threads::clamped(DEFAULT_THREADS as u64)
+}
+
+fn default_queue() -> Queue {
+    Queue::clamped(DEFAULT_QUEUE as u64)
+}
+
+/// A WSGI application (PEP 3333), hosted in this process.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Wsgi {
+    /// The application as `module:attribute`, such as `shop.wsgi:application`. A module alone means its `application`,
+    /// then its `app`, then what its `create_app()` or `make_app()` returns.
+    pub wsgi: String,
+    /// The directory that the module is imported from. Default: where the configuration file is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// At most this many requests run at once, each on a thread of its own.
+    #[serde(default = "default_threads")]
+    pub threads: Threads,
+    /// At most this many further requests wait for a thread; more are answered 503.
+    #[serde(default = "default_queue")]
+    pub queue: Queue,
+}
+
+/// An ASGI 3 application, hosted in this process.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Asgi {
+    /// The application as `module:attribute`, such as `shop.asgi:application`. A module alone means its `application`,
+    /// then its `app`, then what its `create_app()` or `make_app()` returns.
+    pub asgi: String,
+    /// The directory that the module is imported from. Default: where the configuration file is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// Whether the application is told when it starts and ends: `auto` (if it takes part), `on` (it has to) or `off`.
+    #[serde(default)]
+    pub lifespan: Lifespan,
+}
+
+/// A Python application, hosted in this process; whether it is WSGI or ASGI is found by looking at it.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Callable {
+    /// The application as `module:attribute`, such as `shop:app`. A module alone means its `application`, then its
+    /// `app`, then what its `create_app()` or `make_app()` returns.
+    pub callable: String,
+    /// The directory that the module is imported from. Default: where the configuration file is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// WSGI: at most this many requests run at once, each on a thread of its own.
+    #[serde(default = "default_threads")]
+    pub threads: Threads,
+    /// WSGI: at most this many further requests wait for a thread; more are answered 503.
+    #[serde(default = "default_queue")]
+    pub queue: Queue,
+    /// ASGI: whether the application is told when it starts and ends: `auto` (if it takes part), `on` (it has to) or
+    /// `off`.
+    #[serde(default)]
+    pub lifespan: Lifespan,
+}
+
+impl AppKind for Wsgi {
+    const NAME: &'static str = "wsgi";
+
+    fn build(self, cx: &mut Builder) -> Result<Turtle, BuildError> {
+        let options = Options {
+            interface: Some(Interface::Wsgi),
+            threads: self.threads.as_usize(),
+            queue: self.queue.as_usize(),
+            ..Options::default()
+        };
+        build(cx, &self.wsgi, self.dir, options)
+    }
+}
+
+impl AppKind for Asgi {
+    const NAME: &'static str = "asgi";
+
+    fn build(self, cx: &mut Builder) -> Result<Turtle, BuildError> {
+        let options =
+            Options { interface: Some(Interface::Asgi), lifespan: self.lifespan, ..Options::default() };
+        build(cx, &self.asgi, self.dir, options)
+    }
+}
+
+impl AppKind for Callable {
+    const NAME: &'static str = "callable";
+
+    fn build(self, cx: &mut Builder) -> Result<Turtle, BuildError> {
+        let options = Options {
+            interface: None,
+            threads: self.threads.as_usize(),
+            queue: self.queue.as_usize(),
+            lifespan: self.lifespan,
+        };
+        build(cx, &self.callable, self.dir, options)
+    }
+}
+
+fn build(
+    cx: &mut Builder,
+    target: &str,
+    dir: Option<PathBuf>,
+    options: Options,
+) -> Result<Turtle, BuildError> {
+    let parsed = Target::parse(target).map_err(BuildError::new)?;
+    let dir = cx.path(dir.unwrap_or_default());
+    let absolute = std::path::absolute(&dir).unwrap_or(dir);
+    if !absolute.is_dir() {
+        let message =
+            format!("'{}' is no directory; applications are imported from 'dir'", absolute.display());
+        return Err(BuildError::new(message));
+    }
+    let name = cx.app_name().map_or_else(|| target.to_owned(), ToString::to_string);
+    host::host(cx, &name, Source::Named(parsed, absolute), options)
+}
+
+/// A Python object that exists already, as an application. `name` is how messages call it.
+///
+/// Nothing is asked of the object before the generation starts.
+pub fn live_app(name: impl Into<String>, callable: Py<PyAny>, options: Options) -> Box<dyn App> {
+    Box::new(Live { name: name.into(), callable, options })
+}
+
+struct Live {
+    name: String,
+    callable: Py<PyAny>,
+    options: Options,
+}
+
+impl App for Live {
+    fn name(&self) -> &'static str {
+        Callable::NAME
+    }
+
+    fn shared_state(&self) -> bool {
+        Callable::SHARED_STATE
+    }
+
+    fn mounted(&self) -> bool {
+        Callable::MOUNTED
+    }
+
+    fn settings(&self) -> serde_json::Value {
+        serde_json::json!({
+            "callable": format!("<{}>", self.name),
+            "threads": self.options.threads,
+            "queue": self.options.queue,
+            "lifespan": self.options.lifespan,
+        })
+    }
+
+    fn build(self: Box<Self>, cx: &mut Builder) -> Result<Turtle, BuildError> {
+        host::host(cx, &self.name, Source::Live(self.callable), self.options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hawksbill_core::Registry;
+    use hawksbill_core::config::{Path, parse_toml};
+
+    use super::*;
+
+    fn parse<K: AppKind>(text: &str) -> Result<serde_json::Value, String> {
+        let tree = parse_toml("hawksbill.toml", text).unwrap();
+        let kind: Result<K, _> = tree.decode(&Path::root());
+        kind.map(|kind| App::settings(&kind)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_shown() {
+        assert_eq!(
+            parse::<Wsgi>("wsgi = 'shop:app'").unwrap(),
+            serde_json::json!({ "wsgi": "shop:app", "threads": 8, "queue": 1024 })
+        );
+        assert_eq!(
+            parse::<Asgi>("asgi = 'shop:app'\ndir = 'src'\nlifespan = 'off'").unwrap(),
+            serde_json::json!({ "asgi": "shop:app", "dir": "src", "lifespan": "off" })
+        );
+    }
+
+    #[test]
+    fn what_a_kind_does_not_take_is_refused() {
+        assert!(
+            parse::<Asgi>("asgi = 'shop:app'\nthreads = 4").unwrap_err().contains("unknown key 'threads'")
+        );
+        assert!(parse::<Wsgi>("wsgi = 'shop:app'\nthreads = 0").unwrap_err().contains("from 1 to 1024"));
+        assert!(parse::<Callable>("callable = 'shop:app'\nlifespan = 'yes'").is_err());
+    }
+
+    #[test]
+    fn a_target_that_cannot_be_is_refused_at_once() {
+        let kind = Wsgi {
+            wsgi: "shop/wsgi.py".into(),
+            dir: None,
+            threads: default_threads(),
+            queue: default_queue(),
+        };
+        let error = AppKind::build(kind, &mut Builder::new("/")).unwrap_err();
+        assert!(error.to_string().contains("'shop.wsgi:app'"), "{error}");
+    }
+
+    #[test]
+    fn all_kinds_fit_into_one_registry() {
+        let registry = crate::register(Registry::new()).unwrap();
+        let names: Vec<_> = registry.apps().map(hawksbill_core::AppEntry::name).collect();
+        assert_eq!(names, ["wsgi", "asgi", "callable"]);
+    }
+}

@@ -1,0 +1,337 @@
+//! Python threads of our own, fed by one queue.
+//!
+//! A thread attaches to the interpreter once, keeps its thread state, and detaches only while it waits. Threads are
+//! brought alive as they are needed. Each takes one job at a time, so that a slow job delays none that a free thread
+//! could do.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use tokio::sync::Notify;
+
+/// What the threads of a pool do.
+pub(crate) trait Work: Send + Sync + 'static {
+    /// One job: without Python objects, since it is made and may be dropped anywhere.
+    type Job: Send;
+    /// What each thread keeps for itself.
+    type Local;
+
+    /// Runs first on each thread; `None` when the work is over.
+    fn begin(&self, py: Python<'_>) -> Option<Self::Local>;
+
+    /// Does one job.
+    fn run(&self, py: Python<'_>, local: &mut Self::Local, job: Self::Job);
+}
+
+/// Threads and their queue.
+pub(crate) struct Pool<W: Work> {
+    inner: Arc<Inner<W>>,
+}
+
+struct Inner<W: Work> {
+    name: String,
+    work: W,
+    most_threads: usize,
+    most_jobs: usize,
+    state: Mutex<State<W::Job>>,
+    ready: Condvar,
+    ended: Notify,
+}
+
+struct State<J> {
+    jobs: VecDeque<J>,
+    /// Threads that wait and have not been called.
+    idle: usize,
+    /// Calls that no thread has answered yet.
+    calls: usize,
+    threads: usize,
+    /// Jobs that are being done.
+    running: usize,
+    stopping: bool,
+    handles: Vec<thread::JoinHandle<()>>,
+}
+
+enum Next<J> {
+    Job(J),
+    Wait,
+    Stop,
+}
+
+impl<J> State<J> {
+    fn next(&mut self) -> Next<J> {
+        if self.stopping {
+            return Next::Stop;
+        }
+        match self.jobs.pop_front() {
+            Some(job) => {
+                self.running += 1;
+                Next::Job(job)
+            }
+            None => Next::Wait,
+        }
+    }
+}
+
+/// Why a pool takes no job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// As many jobs wait as may.
+    Full,
+    /// The pool is stopped, or the system gave no thread.
+    Stopped,
+}
+
+impl<W: Work> Pool<W> {
+    /// A pool without threads yet.
+    pub(crate) fn new(name: &str, work: W, most_threads: usize, most_jobs: usize) -> Self {
+        let state = State {
+            jobs: VecDeque::new(),
+            idle: 0,
+            calls: 0,
+            threads: 0,
+            running: 0,
+            stopping: false,
+            handles: Vec::new(),
+        };
+        Self {
+            inner: Arc::new(Inner {
+                name: name.to_owned(),
+                work,
+                most_threads: most_threads.max(1),
+                most_jobs: most_jobs.max(1),
+                state: Mutex::new(state),
+                ready: Condvar::new(),
+                ended: Notify::new(),
+            }),
+        }
+    }
+
+    /// What the threads work with.
+    pub(crate) fn work(&self) -> &W {
+        &self.inner.work
+    }
+
+    /// Queues a job, and calls or makes a thread for it where none is free. Never waits.
+    pub(crate) fn submit(&self, job: W::Job) -> Result<(), Refusal> {
+        let mut state = self.inner.lock();
+        if state.stopping {
+            return Err(Refusal::Stopped);
+        }
+        if state.jobs.len() + state.running >= self.inner.most_threads.saturating_add(self.inner.most_jobs) {
+            return Err(Refusal::Full);
+        }
+        if state.idle > 0 {
+            state.idle -= 1;
+            state.calls += 1;
+            state.jobs.push_back(job);
+            drop(state);
+            self.inner.ready.notify_one();
+            return Ok(());
+        }
+        if state.threads < self.inner.most_threads && !self.inner.spawn(&mut state) && state.threads == 0 {
+            return Err(Refusal::Stopped);
+        }
+        state.jobs.push_back(job);
+        Ok(())
+    }
+
+    /// Ends the threads, each when its job is done, and waits for them at most this long. True: all have ended.
+    pub(crate) async fn stop(&self, most: Duration) -> bool {
+        let waiting = {
+            let mut state = self.inner.lock();
+            state.stopping = true;
+            std::mem::take(&mut state.jobs)
+        };
+        drop(waiting);
+        self.inner.ready.notify_all();
+        let all_ended = async {
+            loop {
+                let ended = self.inner.ended.notified();
+                tokio::pin!(ended);
+                ended.as_mut().enable();
+                if self.inner.lock().threads == 0 {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        let ended = tokio::time::timeout(most, all_ended).await.is_ok();
+        if ended {
+            let handles = std::mem::take(&mut self.inner.lock().handles);
+            // They have nothing left to do but to return, so this waits for microseconds.
+            for handle in handles {
+                let _ = handle.join();
+            }
+        }
+        ended
+    }
+}
+
+impl<W: Work> Inner<W> {
+    fn lock(&self) -> MutexGuard<'_, State<W::Job>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(self: &Arc<Self>, state: &mut State<W::Job>) -> bool {
+        let inner = self.clone();
+        let spawned = thread::Builder::new().name(self.name.clone()).spawn(move || inner.serve());
+        match spawned {
+            Ok(handle) => {
+                state.threads += 1;
+                state.handles.push(handle);
+                true
+            }
+            Err(error) => {
+                tracing::error!(target: "hawksbill::app", app = self.name, "no further thread: {error}");
+                false
+            }
+        }
+    }
+
+    fn serve(self: Arc<Self>) {
+        // An interpreter that is being finalised is not attached to any more.
+        Python::try_attach(|py| {
+            let Some(mut local) = self.work.begin(py) else { return };
+            let mut had_one = false;
+            while let Some(job) = self.next(py, had_one) {
+                had_one = true;
+                let run = || self.work.run(py, &mut local, job);
+                if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                    tracing::error!(target: "hawksbill::app", app = self.name, "a request ended in a panic");
+                }
+            }
+        });
+        let mut state = self.lock();
+        state.threads -= 1;
+        // The last one leaves no job behind that would wait for ever.
+        let left = if state.threads == 0 { std::mem::take(&mut state.jobs) } else { VecDeque::new() };
+        drop(state);
+        drop(left);
+        self.ended.notify_waiters();
+    }
+
+    /// The next job: at once and attached where one waits, else after a wait detached.
+    fn next(&self, py: Python<'_>, mut had_one: bool) -> Option<W::Job> {
+        if let Ok(mut state) = self.state.try_lock() {
+            state.running -= usize::from(std::mem::take(&mut had_one));
+            match state.next() {
+                Next::Job(job) => return Some(job),
+                Next::Stop => return None,
+                Next::Wait => {}
+            }
+        }
+        py.detach(|| {
+            let mut state = self.lock();
+            state.running -= usize::from(had_one);
+            loop {
+                match state.next() {
+                    Next::Job(job) => return Some(job),
+                    Next::Stop => return None,
+                    Next::Wait => {}
+                }
+                state.idle += 1;
+                while state.calls == 0 && !state.stopping {
+                    state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                state.calls = state.calls.saturating_sub(1);
+            }
+        })
+    }
+}
+
+impl<W: Work> Drop for Pool<W> {
+    fn drop(&mut self) {
+        self.inner.lock().stopping = true;
+        self.inner.ready.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    struct Calls;
+
+    type Call = Box<dyn FnOnce(Python<'_>) + Send>;
+
+    impl Work for Calls {
+        type Job = Call;
+        type Local = ();
+
+        fn begin(&self, _: Python<'_>) -> Option<()> {
+            Some(())
+        }
+
+        fn run(&self, py: Python<'_>, (): &mut (), call: Call) {
+            call(py);
+        }
+    }
+
+    fn pool(threads: usize, jobs: usize) -> Pool<Calls> {
+        Python::initialize();
+        Pool::new("test", Calls, threads, jobs)
+    }
+
+    /// Holds a thread until it is told to go on.
+    fn block(pool: &Pool<Calls>) -> mpsc::Sender<()> {
+        let (go_on, wait) = mpsc::channel::<()>();
+        let (started, has_started) = mpsc::channel();
+        pool.submit(Box::new(move |py| {
+            started.send(()).unwrap();
+            py.detach(move || wait.recv().unwrap_err());
+        }))
+        .unwrap();
+        has_started.recv().unwrap();
+        go_on
+    }
+
+    #[tokio::test]
+    async fn a_slow_job_delays_none_that_a_free_thread_can_do() {
+        let pool = pool(2, 8);
+        let slow = block(&pool);
+        for _ in 0..20 {
+            let (done, is_done) = mpsc::channel();
+            pool.submit(Box::new(move |_| done.send(()).unwrap())).unwrap();
+            is_done.recv_timeout(Duration::from_secs(5)).unwrap();
+        }
+        drop(slow);
+        assert!(pool.stop(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_bounded() {
+        let pool = pool(1, 2);
+        let slow = block(&pool);
+        assert_eq!(pool.submit(Box::new(|_| ())), Ok(()));
+        assert_eq!(pool.submit(Box::new(|_| ())), Ok(()));
+        assert_eq!(pool.submit(Box::new(|_| ())), Err(Refusal::Full));
+        drop(slow);
+        assert!(pool.stop(Duration::from_secs(5)).await);
+        assert_eq!(pool.submit(Box::new(|_| ())), Err(Refusal::Stopped));
+    }
+
+    #[tokio::test]
+    async fn a_panic_harms_its_own_job_only() {
+        let pool = pool(1, 8);
+        pool.submit(Box::new(|_| panic!("in a job"))).unwrap();
+        let (done, is_done) = mpsc::channel();
+        pool.submit(Box::new(move |_| done.send(()).unwrap())).unwrap();
+        is_done.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert!(pool.stop(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn stopping_is_bounded_in_time() {
+        let pool = pool(1, 8);
+        let slow = block(&pool);
+        assert!(!pool.stop(Duration::from_millis(50)).await);
+        drop(slow);
+        assert!(pool.stop(Duration::from_secs(5)).await);
+    }
+}

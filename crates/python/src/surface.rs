@@ -1,0 +1,201 @@
+//! What Python imports: the functions and classes of the extension module `hawksbill._core`.
+//!
+//! The public Python API is written in Python over these few; `_core.pyi` states their types.
+
+use std::ffi::OsString;
+use std::sync::Mutex;
+
+use hawksbill::config::AppNode;
+use hawksbill::core::config::{Data, Origin, Table, Value};
+use hawksbill::{BuildError, Config, Registry};
+use indexmap::IndexMap;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
+
+/// The version of the package.
+pub const VERSION: &str = hawksbill::VERSION;
+
+pyo3::create_exception!(
+    hawksbill,
+    ConfigError,
+    PyValueError,
+    "The configuration is wrong; the message says where and how."
+);
+pyo3::create_exception!(
+    hawksbill,
+    StartError,
+    PyRuntimeError,
+    "A socket cannot be opened or an application does not start."
+);
+
+/// All kinds: the standard ones and Python's.
+fn registry() -> PyResult<Registry> {
+    let registry = hawksbill::standard_registry().and_then(crate::register);
+    registry.map_err(|error| PyRuntimeError::new_err(error.to_string()))
+}
+
+/// Runs the command line and gives its exit code.
+#[pyfunction]
+pub fn main(py: Python<'_>, args: Vec<OsString>) -> PyResult<u8> {
+    let registry = registry()?;
+    Ok(py.detach(|| hawksbill::cli::main(args, &registry)))
+}
+
+/// The tree of turtles that a configuration makes, as text.
+#[pyfunction]
+pub fn tree(config: &Bound<'_, PyDict>, live: &Bound<'_, PyDict>, dir: &str) -> PyResult<String> {
+    let config = read(config, live, dir)?;
+    Ok(config.to_string())
+}
+
+/// Starts a gateway and returns when it serves.
+#[pyfunction]
+pub fn start(
+    py: Python<'_>,
+    config: &Bound<'_, PyDict>,
+    live: &Bound<'_, PyDict>,
+    dir: &str,
+) -> PyResult<Running> {
+    let mut config = read(config, live, dir)?;
+    config.listen_somewhere("127.0.0.1:8000").map_err(|error| ConfigError::new_err(error.to_string()))?;
+    let failed = |error: BuildError| StartError::new_err(error.to_string());
+    py.detach(|| {
+        let gateway = hawksbill::Gateway::new(config).map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("hawksbill")
+            .build()
+            .map_err(|error| StartError::new_err(format!("cannot start the runtime: {error}")))?;
+        let running = runtime.block_on(gateway.start()).map_err(failed)?;
+        let addresses = running.addresses().iter().map(ToString::to_string).collect();
+        let shutdown = running.shutdown();
+        Ok(Running { addresses, shutdown, served: Mutex::new(Some((runtime, running))) })
+    })
+}
+
+/// A gateway that serves on threads of its own.
+#[pyclass(frozen)]
+pub struct Running {
+    addresses: Vec<String>,
+    shutdown: hawksbill::Shutdown,
+    served: Mutex<Option<(tokio::runtime::Runtime, hawksbill::Running)>>,
+}
+
+#[pymethods]
+impl Running {
+    /// The addresses really bound.
+    #[getter]
+    fn addresses(&self) -> Vec<String> {
+        self.addresses.clone()
+    }
+
+    /// Asks the gateway to stop and returns at once.
+    fn shutdown(&self) {
+        self.shutdown.begin();
+    }
+
+    /// Waits until the gateway has stopped. A second waiter waits for the first.
+    fn wait(&self, py: Python<'_>) {
+        py.detach(|| {
+            let mut served = self.served.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if let Some((runtime, running)) = served.take() {
+                runtime.block_on(running.wait());
+                // Nothing is left that could block: what was under way has been cut.
+                runtime.shutdown_background();
+            }
+        });
+    }
+}
+
+fn read(config: &Bound<'_, PyDict>, live: &Bound<'_, PyDict>, dir: &str) -> PyResult<Config> {
+    let value = Value::new(table(config, &mut Vec::new())?, Origin::unknown());
+    let mut apps = IndexMap::new();
+    for (name, object) in live {
+        let name: String = name.extract()?;
+        let origin = Origin::named(format!("app({name:?})"));
+        apps.insert(
+            name.clone(),
+            AppNode { app: crate::live_app(&name, object.unbind(), crate::Options::default()), origin },
+        );
+    }
+    let dir = std::path::absolute(dir)?;
+    Config::from_value_with(value, dir, &registry()?, apps)
+        .map_err(|error| ConfigError::new_err(error.to_string()))
+}
+
+/// The call that gave a key, as errors name it: `Gateway(listen=...)`, `app("shop", threads=...)`.
+fn origin(path: &[String]) -> Origin {
+    let key = |rest: &[String]| rest.first().map(|key| format!(", {key}=...")).unwrap_or_default();
+    Origin::named(match path {
+        [] => "Gateway()".to_owned(),
+        [section, name, rest @ ..] if section == "apps" => format!("app({name:?}{})", key(rest)),
+        [section, _, path, rest @ ..] if section == "sites" && path.starts_with('/') => {
+            format!("route({path:?}{})", key(rest))
+        }
+        [section, name, rest @ ..] if section == "sites" => format!("site({name:?}{})", key(rest)),
+        [first, ..] => format!("Gateway({first}=...)"),
+    })
+}
+
+fn table(dict: &Bound<'_, PyDict>, path: &mut Vec<String>) -> PyResult<Table> {
+    let mut table = Table::new();
+    for (key, object) in dict {
+        let key: String = key.extract().map_err(|_| {
+            ConfigError::new_err(format!("{}: a key has to be a string, found {key:?}", origin(path)))
+        })?;
+        // None is how Python says that something is not given.
+        if object.is_none() {
+            continue;
+        }
+        path.push(key.clone());
+        let value = value(&object, path);
+        let origin = origin(path);
+        path.pop();
+        table.insert(key, origin, value?);
+    }
+    Ok(table)
+}
+
+/// A configuration is shallow; what is deeper is a structure that contains itself.
+const DEEPEST: usize = 32;
+
+fn value(object: &Bound<'_, PyAny>, path: &mut Vec<String>) -> PyResult<Value> {
+    if path.len() > DEEPEST {
+        return Err(ConfigError::new_err(format!("{}: the value is nested too deeply", origin(path))));
+    }
+    let data = if let Ok(text) = object.cast::<PyString>() {
+        Data::String(text.to_str()?.to_owned())
+    } else if let Ok(truth) = object.cast::<PyBool>() {
+        Data::Boolean(truth.is_true())
+    } else if let Ok(number) = object.cast::<PyInt>() {
+        Data::Integer(number.extract()?)
+    } else if let Ok(number) = object.cast::<PyFloat>() {
+        Data::Float(number.extract()?)
+    } else if let Ok(dict) = object.cast::<PyDict>() {
+        Data::Table(table(dict, path)?)
+    } else if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() {
+        let items = object.try_iter()?.map(|item| {
+            path.push("[]".to_owned());
+            let value = item.and_then(|item| value(&item, path));
+            path.pop();
+            value
+        });
+        Data::Array(items.collect::<PyResult<_>>()?)
+    } else if let Ok(mapping) = object.cast::<PyMapping>() {
+        let dict = PyDict::new(object.py());
+        dict.update(mapping)?;
+        Data::Table(table(&dict, path)?)
+    } else if let Ok(text) = object.py().import("os")?.call_method1("fspath", (object,)) {
+        Data::String(text.extract()?)
+    } else {
+        let kind = object.get_type();
+        let message = format!(
+            "{}: found a {}, expected text, a number, true or false, a list or a dict",
+            origin(path),
+            kind.name()?
+        );
+        return Err(ConfigError::new_err(message));
+    };
+    Ok(Value::new(data, origin(path)))
+}
