@@ -1,0 +1,56 @@
+# make run      serve examples/domains on this machine (PORT=8000)
+# make test     all tests; does its own set-up
+# make check    formatting, lints, types, documentation, dependency rules
+# make bench    criterion benches
+#
+# CARGO_TARGET_DIR is honoured; PYTHON chooses the interpreter.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := run
+
+PYTHON ?= python3
+PORT ?= 8000
+export PORT
+
+PIP := -m pip --disable-pip-version-check --quiet
+EXAMPLE := examples/domains
+SOURCES := Cargo.toml Cargo.lock python/pyproject.toml \
+	$(shell find crates python/src python/hawksbill -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml)
+
+.PHONY: run test test-rust test-python check bench clean
+
+run: .venv/ready
+	cd $(EXAMPLE)
+	"$(CURDIR)/.venv/bin/python" manage.py prepare
+	exec "$(CURDIR)/.venv/bin/hawksbill" run
+
+# What a user installs, and nothing that only tests need.
+.venv/ready: $(SOURCES) $(EXAMPLE)/requirements.txt
+	.ci/need cargo cc
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python $(PIP) install -r $(EXAMPLE)/requirements.txt
+	.venv/bin/python $(PIP) install --force-reinstall --no-deps ./python
+	touch $@
+
+test: test-rust test-python
+
+test-rust:
+	.ci/need cargo cc
+	cargo test --workspace --quiet
+
+test-python:
+	.ci/need cargo cc chromium curl
+	.ci/test-python "$(PYTHON)"
+
+check:
+	.ci/need cargo cc
+	.ci/check "$(PYTHON)"
+
+bench:
+	cargo bench -p hawksbill-benches
+
+clean:
+	rm -rf .venv .venvs
+	cargo clean

@@ -1,0 +1,1 @@
+"""A Flask application that gives every name a monster, drawn by another site."""

@@ -1,0 +1,1 @@
+"""A Starlette application with JSON, server-sent events and a WebSocket."""

@@ -1,0 +1,1 @@
+"""A shop as a Django project: admin, login, sessions, uploads, SQLite."""

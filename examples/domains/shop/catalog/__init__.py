@@ -1,0 +1,1 @@
+"""The products: list, detail, form with upload, basket."""
