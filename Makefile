@@ -8,6 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
+.SILENT:
 .DEFAULT_GOAL := run
 
 PYTHON ?= python3
@@ -29,6 +30,7 @@ run: .venv/ready
 # What a user installs, and nothing that only tests need.
 .venv/ready: $(SOURCES) $(EXAMPLE)/requirements.txt
 	.ci/need cargo cc
+	echo "Building Hawksbill and installing it into .venv; the first time takes some minutes."
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python $(PIP) install -r $(EXAMPLE)/requirements.txt
 	.venv/bin/python $(PIP) install --force-reinstall --no-deps ./python

@@ -14,6 +14,7 @@ use hawksbill_core::Registry;
 use hawksbill_core::config::{ConfigError, Origin, Table, Value};
 
 use self::flags::Flags;
+use self::screen::Screen;
 use crate::gateway::Signals;
 use crate::{Config, Gateway};
 
@@ -88,7 +89,7 @@ fn told(result: Result<(), String>) -> u8 {
 fn run(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<(), String> {
     log_to_stderr(matches.get_one::<String>("log-level").map_or("info", String::as_str));
     let config = load(matches, flags, registry).map_err(|error| error.to_string())?;
-    let screen = screen::of(&config);
+    let screen = Screen::of(&config);
     let gateway = Gateway::new(config).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -101,13 +102,12 @@ fn run(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<(), S
             running = gateway.start() => running.map_err(|error| error.to_string())?,
             name = signals.next() => return Err(format!("{name} before the applications had started")),
         };
+        let addresses = running.addresses();
         let mut stderr = io::stderr();
-        if stderr.is_terminal() {
-            let _ = stderr.write_all(screen.as_bytes());
+        for address in &addresses {
+            let _ = writeln!(stderr, "hawksbill: listening on {}", screen::url(address));
         }
-        for address in running.addresses() {
-            let _ = writeln!(stderr, "hawksbill: listening on {}", screen::url(&address));
-        }
+        let _ = stderr.write_all(screen.with(&addresses).as_bytes());
         running.until(signals).await;
         Ok(())
     })
