@@ -11,6 +11,9 @@ use crate::connection::Connections;
 use crate::drain::Stage;
 use crate::listener::{Inner, Socket};
 
+/// More than fit into any queue: clients that keep coming must not hold up a drain.
+const LONGEST_QUEUE: usize = 16 * 1024;
+
 /// A socket under a runtime.
 pub(crate) struct Acceptor {
     socket: AsyncSocket,
@@ -92,7 +95,7 @@ impl AsyncSocket {
     /// Takes what is in the system's queue, past the runtime, which may not have heard of it yet.
     fn rest_of_queue(&self, mut take: impl FnMut(Accepted)) {
         let flags = rustix::net::SocketFlags::NONBLOCK | rustix::net::SocketFlags::CLOEXEC;
-        loop {
+        for _ in 0..LONGEST_QUEUE {
             let accepted = match self {
                 Self::Tcp(listener) => {
                     rustix::net::accept_with(listener, flags).map_err(io::Error::from).and_then(|fd| {

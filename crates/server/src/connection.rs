@@ -9,6 +9,7 @@ use hawksbill_core::{Connection, Peer, Turtle, Upgraded};
 use http::request::Parts;
 use hyper::body::Incoming;
 use tokio::io::ReadBuf;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::activity::{Activity, Expired};
@@ -18,7 +19,7 @@ use crate::io::{Transport, Watched};
 use crate::service::{Service, expects_continue};
 use crate::settings::{Refusal, Settings};
 use crate::supervise::{Stop, Watch, Work, supervise};
-use crate::unread::Unread;
+use crate::unread::{self, Unread};
 use crate::{http1, http2};
 
 /// The connections of one server: they share its settings and its end. For embedders who accept by themselves;
@@ -121,6 +122,7 @@ impl Connections {
             peer,
             trusted,
             http2,
+            runtime: Handle::current(),
             unread: Unread::default(),
             switched: Mutex::new(None),
         });
@@ -149,6 +151,7 @@ pub(crate) struct Shared {
     /// Whether the other end is a proxy whose word counts.
     pub(crate) trusted: bool,
     pub(crate) http2: bool,
+    runtime: Handle,
     pub(crate) unread: Unread,
     /// Who gets the connection after a 101.
     switched: Mutex<Option<oneshot::Sender<Upgraded>>>,
@@ -168,10 +171,13 @@ impl Shared {
         }
     }
 
-    /// Takes what an application left of a request's body. An HTTP/2 stream just ends.
+    /// Takes what an application left of a request's body. It may do so from any thread.
     pub(crate) fn leave_unread(&self, incoming: Incoming) {
-        if !self.http2 {
-            self.unread.leave(incoming, self.settings.max_unread_body, &self.activity);
+        let budget = self.settings.max_unread_body;
+        if self.http2 {
+            self.runtime.spawn(unread::drop_later(incoming, budget));
+        } else {
+            self.unread.leave(incoming, budget, &self.activity);
         }
     }
 

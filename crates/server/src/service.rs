@@ -39,7 +39,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let shared = &self.shared;
         let under_way = UnderWay::begin(shared);
         let (mut parts, incoming) = request.into_parts();
-        // hyper's own upgrade would hand the connection over after any response.
+        // Connections are handed over here, after a 101 alone, and not by hyper.
         parts.extensions.remove::<OnUpgrade>();
         shared.request_begins(&parts, !incoming.is_end_stream());
         let mut answer = Answer {

@@ -81,7 +81,7 @@ async fn a_body_that_is_not_wanted_is_never_asked_for() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n").await;
     let answer = client.answer().await;
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
-    assert!(client.closes_within(milliseconds(1000)).await);
+    assert!(client.closes_within(milliseconds(5000)).await);
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn an_application_may_close() {
     let mut client = gateway.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(client.answer().await.header("connection"), Some("close"));
-    assert!(client.closes_within(milliseconds(1000)).await);
+    assert!(client.closes_within(milliseconds(5000)).await);
 }
 
 #[tokio::test]

@@ -104,6 +104,17 @@ async fn misbehaviour_ends_its_own_stream() {
 }
 
 #[tokio::test]
+async fn an_early_answer_is_read_by_a_client_that_is_still_sending() {
+    let gateway = Gateway::of(Turtle::from_fn(async |_| Err(Error::new(hawksbill_core::Kind::BodyTooLarge))));
+    let (mut sender, _) = connect(&gateway).await;
+    for _ in 0..3 {
+        let upload = Request::post("http://a/").body(Full::from(vec![0; 4 * 1024 * 1024])).unwrap();
+        let (status, page) = ask(&mut sender, upload).await;
+        assert!(status == 413 && page.contains("413"), "{status} {page}");
+    }
+}
+
+#[tokio::test]
 async fn head_has_no_body() {
     let gateway = Gateway::of(Turtle::from_fn(async |_| Ok(Response::new(Body::from("turtle")))));
     let (mut sender, _) = connect(&gateway).await;
@@ -124,6 +135,15 @@ async fn an_idle_connection_is_left() {
     sleep(milliseconds(150)).await;
     assert_eq!(gateway.shutdown().open_connections(), 1);
     timeout(milliseconds(2000), connection).await.expect("a GOAWAY ends it").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_listen_is_left_all_the_same() {
+    let settings = Settings { header_timeout: milliseconds(200), ..Settings::default() };
+    let gateway = Gateway::with(settings, echo());
+    let mut client = gateway.connect().await;
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    client.rest().await;
 }
 
 #[tokio::test]

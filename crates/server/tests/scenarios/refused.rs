@@ -12,7 +12,7 @@ async fn refuses(settings: Settings, cases: &[(u16, &str, &str)]) {
         client.send(request).await;
         let answer = client.answer().await;
         assert_eq!((answer.status, answer.header("connection")), (*status, Some("close")), "{request:?}");
-        assert!(client.closes_within(milliseconds(3000)).await, "{request:?}");
+        assert!(client.closes_within(milliseconds(5000)).await, "{request:?}");
         let told = gateway.refused().pop().unwrap_or_default();
         assert!(told.starts_with(&status.to_string()) && told.contains(rule), "{request:?}: {told}");
     }
@@ -117,6 +117,6 @@ async fn chunked_wins_over_a_length() {
         let answer = client.answer().await;
         assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
         assert!(!answer.text().contains("content-length"), "{}", answer.text());
-        assert!(client.closes_within(milliseconds(3000)).await);
+        assert!(client.closes_within(milliseconds(5000)).await);
     }
 }

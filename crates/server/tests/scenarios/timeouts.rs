@@ -1,15 +1,18 @@
 //! Clients that are slow, and clients that say nothing.
 
+use hawksbill_core::body::to_bytes;
+use hawksbill_core::{Body, Error, Turtle};
 use hawksbill_server::Settings;
+use http::{Request, Response};
 use tokio::time::sleep;
 
 use crate::support::{Gateway, echo, milliseconds};
 
 fn impatient() -> Settings {
     Settings {
-        header_timeout: milliseconds(200),
-        keep_alive: milliseconds(600),
-        stall_timeout: milliseconds(200),
+        header_timeout: milliseconds(300),
+        keep_alive: milliseconds(1500),
+        stall_timeout: milliseconds(300),
         ..Settings::default()
     }
 }
@@ -22,7 +25,7 @@ async fn half_a_head_gets_408() {
         client.send(half).await;
         let answer = client.answer().await;
         assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
-        assert!(client.closes_within(milliseconds(2000)).await);
+        assert!(client.closes_within(milliseconds(5000)).await);
     }
     assert_eq!(gateway.refused().len(), 3);
 }
@@ -33,7 +36,7 @@ async fn the_head_of_a_later_request_has_a_time_of_its_own() {
     let mut client = gateway.connect().await;
     client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n").await;
     client.answer().await;
-    sleep(milliseconds(400)).await;
+    sleep(milliseconds(600)).await;
     // Longer idle than a head may take, and still kept.
     client.send("GET /2 HTTP/1.1\r\n").await;
     sleep(milliseconds(100)).await;
@@ -48,13 +51,13 @@ async fn silence_is_closed_without_a_word() {
     let gateway = Gateway::with(impatient(), echo());
     let mut client = gateway.connect().await;
     let after = client.closes_after().await;
-    assert!((milliseconds(150)..milliseconds(500)).contains(&after), "{after:?}");
+    assert!((milliseconds(200)..milliseconds(1400)).contains(&after), "{after:?}");
 
     let mut client = gateway.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     client.answer().await;
     let after = client.closes_after().await;
-    assert!((milliseconds(500)..milliseconds(1000)).contains(&after), "{after:?}");
+    assert!((milliseconds(1400)..milliseconds(6000)).contains(&after), "{after:?}");
     assert_eq!(gateway.refused(), Vec::<String>::new());
 }
 
@@ -67,13 +70,31 @@ async fn a_body_that_stops_gets_408() {
     assert!(gateway.refused()[0].contains("nothing more of its body"));
 }
 
+/// As under a queue of threads: the connection's own task sleeps while another one waits for the body.
+#[tokio::test]
+async fn a_body_that_stops_is_noticed_wherever_it_is_read() {
+    let gateway = Gateway::with(
+        impatient(),
+        Turtle::from_fn(async |request: Request<Body>| {
+            let reading = tokio::spawn(async move {
+                sleep(milliseconds(100)).await;
+                to_bytes(request.into_body(), 1000).await
+            });
+            reading.await.unwrap().map(|_| Response::new(Body::empty()))
+        }),
+    );
+    let mut client = gateway.connect().await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhal").await;
+    assert_eq!(client.answer().await.status, 408);
+}
+
 #[tokio::test]
 async fn a_body_that_is_only_slow_is_read() {
     let gateway = Gateway::with(impatient(), echo());
     let mut client = gateway.connect().await;
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n").await;
     for byte in "turtle".bytes() {
-        sleep(milliseconds(100)).await;
+        sleep(milliseconds(80)).await;
         client.send([byte]).await;
     }
     assert_eq!(client.answer().await.text(), "POST / turtle");
@@ -83,9 +104,9 @@ async fn a_body_that_is_only_slow_is_read() {
 async fn a_slow_application_is_waited_for() {
     let gateway = Gateway::with(
         impatient(),
-        hawksbill_core::Turtle::from_fn(async |_| {
+        Turtle::from_fn(async |_| {
             sleep(milliseconds(1000)).await;
-            Ok(http::Response::new(hawksbill_core::Body::from("at last")))
+            Ok(Response::new(Body::from("at last")))
         }),
     );
     let answer = gateway.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await;
@@ -96,16 +117,15 @@ async fn a_slow_application_is_waited_for() {
 async fn a_client_that_does_not_take_its_response_is_cut() {
     let gateway = Gateway::with(
         impatient(),
-        hawksbill_core::Turtle::from_fn(async |_| {
-            let endless =
-                futures_util::stream::repeat_with(|| Ok::<_, hawksbill_core::Error>(vec![0; 64 * 1024]));
-            Ok(http::Response::new(hawksbill_core::Body::from_stream(endless)))
+        Turtle::from_fn(async |_| {
+            let endless = futures_util::stream::repeat_with(|| Ok::<_, Error>(vec![0; 64 * 1024]));
+            Ok(Response::new(Body::from_stream(endless)))
         }),
     );
     let mut client = gateway.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     sleep(milliseconds(100)).await;
     assert_eq!(gateway.shutdown().open_connections(), 1);
-    sleep(milliseconds(1000)).await;
+    sleep(milliseconds(1500)).await;
     assert_eq!(gateway.shutdown().open_connections(), 0);
 }
