@@ -1,4 +1,5 @@
 //! ASGI applications through turtles: HTTP and lifespan.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code outside of test functions")]
 
 mod common;
 

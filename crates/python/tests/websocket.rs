@@ -1,4 +1,5 @@
-//! WebSockets of ASGI applications through turtles, against a real client on the other end of a pipe.
+//! Each WebSocket of an ASGI application through a turtle, against a real client on the other end of a pipe.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code outside of test functions")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! WSGI applications through turtles (PEP 3333).
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code outside of test functions")]
 
 mod common;
 
@@ -358,6 +359,33 @@ def app(environ, start_response):
     for call in slow.into_iter().chain(waiting) {
         assert_eq!(call.await.unwrap().unwrap().status(), 200);
     }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn threads_may_begin_together_while_python_is_busy() {
+    let app = App::start(
+        "import sys, threading
+busy = True
+def spin():
+    while busy: pass
+threading.Thread(target=spin, daemon=True).start()
+# What a thread imports when it begins takes its time, in which others begin.
+for name in ('wsgiref', 'wsgiref.util'):
+    sys.modules.pop(name, None)
+def app(environ, start_response):
+    start_response('200 OK', [])
+    return [b'done']
+",
+    )
+    .await;
+    let ask = || tokio::spawn(app.turtle.ask(Request::get("/").body(Body::empty()).unwrap()));
+    let calls: Vec<_> = (0..32).map(|_| ask()).collect();
+    for call in calls {
+        let response = tokio::time::timeout(PATIENCE, call).await.expect("an answer in time");
+        assert_eq!(response.unwrap().unwrap().status(), 200);
+    }
+    app.eval("globals().update(busy=False)");
     app.stop().await;
 }
 

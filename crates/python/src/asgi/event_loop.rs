@@ -102,10 +102,14 @@ impl EventLoop {
 impl Remote {
     /// Has the loop give this a turn. False when the loop is stopped.
     pub(super) fn post(&self, turn: Arc<dyn Turn>) -> bool {
-        if self.is_stopping() {
-            return false;
+        {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            // Looked at under the lock, so that nothing is left behind by the last `take`.
+            if self.is_stopping() {
+                return false;
+            }
+            turns.push(turn);
         }
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner).push(turn);
         self.call();
         true
     }

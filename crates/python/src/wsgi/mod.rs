@@ -104,8 +104,11 @@ impl Work for Calls {
     type Local = Local;
 
     fn begin(&self, py: Python<'_>) -> Option<Local> {
-        let application = self.application.lock().unwrap_or_else(PoisonError::into_inner);
-        let application = application.as_ref()?.clone_ref(py);
+        // No lock is held while Python runs: whoever waits for it attached would keep the interpreter from us.
+        let application = {
+            let application = self.application.lock().unwrap_or_else(PoisonError::into_inner);
+            application.as_ref()?.clone_ref(py)
+        };
         match Template::new(py) {
             Ok(template) => Some(Local { application, template }),
             Err(error) => {

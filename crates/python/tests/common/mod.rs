@@ -84,7 +84,7 @@ impl App {
         };
         tokio::time::timeout(PATIENCE, becomes_true)
             .await
-            .unwrap_or_else(|_| panic!("never: {expression}; {}", self.eval("globals()")));
+            .unwrap_or_else(|_| panic!("never: {expression}; {}", self.eval("{k: v for k, v in globals().items() if not k.startswith('__')}")));
     }
 
     /// The object that the module calls `log`.
