@@ -49,10 +49,8 @@ pub(super) trait Conversation: Wake + Send + Sync + Sized + 'static {
         let py = event_loop.py();
         let waker = Waker::from(self.clone());
         match self.poll_room(&mut Context::from_waker(&waker)) {
-            Poll::Ready(room) => {
-                room.map_err(raise)?;
-                Ok(event_loop.get().done(py))
-            }
+            // What was just sent was taken; if nobody is left for more, the next `send()` says so.
+            Poll::Ready(_) => Ok(event_loop.get().done(py)),
             Poll::Pending => {
                 let future = event_loop.get().create_future(py)?;
                 self.waiting().lock().senders.push(future.clone().unbind());

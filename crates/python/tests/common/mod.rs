@@ -82,9 +82,12 @@ impl App {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, becomes_true)
-            .await
-            .unwrap_or_else(|_| panic!("never: {expression}; {}", self.eval("{k: v for k, v in globals().items() if not k.startswith('__')}")));
+        tokio::time::timeout(PATIENCE, becomes_true).await.unwrap_or_else(|_| {
+            panic!(
+                "never: {expression}; {}",
+                self.eval("{k: v for k, v in globals().items() if not k.startswith('__')}")
+            )
+        });
     }
 
     /// The object that the module calls `log`.
