@@ -46,34 +46,15 @@ struct State<J> {
     jobs: VecDeque<J>,
     /// Threads that wait and have not been called.
     idle: usize,
-    /// Calls that no thread has answered yet.
+    /// Calls that no waiting thread has heard yet.
     calls: usize,
+    /// Threads that were called or made and have not looked into the queue yet.
+    coming: usize,
     threads: usize,
     /// Jobs that are being done.
     running: usize,
     stopping: bool,
     handles: Vec<thread::JoinHandle<()>>,
-}
-
-enum Next<J> {
-    Job(J),
-    Wait,
-    Stop,
-}
-
-impl<J> State<J> {
-    fn next(&mut self) -> Next<J> {
-        if self.stopping {
-            return Next::Stop;
-        }
-        match self.jobs.pop_front() {
-            Some(job) => {
-                self.running += 1;
-                Next::Job(job)
-            }
-            None => Next::Wait,
-        }
-    }
 }
 
 /// Why a pool takes no job.
@@ -92,6 +73,7 @@ impl<W: Work> Pool<W> {
             jobs: VecDeque::new(),
             idle: 0,
             calls: 0,
+            coming: 0,
             threads: 0,
             running: 0,
             stopping: false,
@@ -124,18 +106,12 @@ impl<W: Work> Pool<W> {
         if state.jobs.len() + state.running >= self.inner.most_threads.saturating_add(self.inner.most_jobs) {
             return Err(Refusal::Full);
         }
-        if state.idle > 0 {
-            state.idle -= 1;
-            state.calls += 1;
-            state.jobs.push_back(job);
-            drop(state);
-            self.inner.ready.notify_one();
-            return Ok(());
-        }
-        if state.threads < self.inner.most_threads && !self.inner.spawn(&mut state) && state.threads == 0 {
+        state.jobs.push_back(job);
+        self.inner.summon(&mut state);
+        if state.threads == 0 {
+            state.jobs.pop_back();
             return Err(Refusal::Stopped);
         }
-        state.jobs.push_back(job);
         Ok(())
     }
 
@@ -176,37 +152,51 @@ impl<W: Work> Inner<W> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn spawn(self: &Arc<Self>, state: &mut State<W::Job>) -> bool {
-        let inner = self.clone();
-        let spawned = thread::Builder::new().name(self.name.clone()).spawn(move || inner.serve());
-        match spawned {
-            Ok(handle) => {
-                state.threads += 1;
-                state.handles.push(handle);
-                true
-            }
-            Err(error) => {
-                tracing::error!(target: "hawksbill::app", app = self.name, "no further thread: {error}");
-                false
+    /// Has one more thread come if there is work for it. One at a time: each that finds more than it takes summons the
+    /// next, so that a quick job costs no wake-up while a thread is on its way.
+    fn summon(self: &Arc<Self>, state: &mut State<W::Job>) {
+        if state.jobs.is_empty() || state.coming > 0 {
+            return;
+        }
+        if state.idle > 0 {
+            state.idle -= 1;
+            state.calls += 1;
+            state.coming += 1;
+            self.ready.notify_one();
+        } else if state.threads < self.most_threads {
+            let inner = self.clone();
+            match thread::Builder::new().name(self.name.clone()).spawn(move || inner.serve()) {
+                Ok(handle) => {
+                    state.threads += 1;
+                    state.coming += 1;
+                    state.handles.push(handle);
+                }
+                Err(error) => {
+                    tracing::error!(target: "hawksbill::app", app = self.name, "no further thread: {error}");
+                }
             }
         }
     }
 
     fn serve(self: Arc<Self>) {
         // An interpreter that is being finalised is not attached to any more.
-        Python::try_attach(|py| {
-            let Some(mut local) = self.work.begin(py) else { return };
-            let mut had_one = false;
-            while let Some(job) = self.next(py, had_one) {
-                had_one = true;
+        let began = Python::try_attach(|py| {
+            let Some(mut local) = self.work.begin(py) else { return false };
+            let mut arrival = Arrival::Called;
+            while let Some(job) = self.next(py, arrival) {
+                arrival = Arrival::Done;
                 let run = || self.work.run(py, &mut local, job);
                 if catch_unwind(AssertUnwindSafe(run)).is_err() {
                     tracing::error!(target: "hawksbill::app", app = self.name, "a request ended in a panic");
                 }
             }
+            true
         });
         let mut state = self.lock();
         state.threads -= 1;
+        if began != Some(true) {
+            state.coming -= 1;
+        }
         // The last one leaves no job behind that would wait for ever.
         let left = if state.threads == 0 { std::mem::take(&mut state.jobs) } else { VecDeque::new() };
         drop(state);
@@ -214,33 +204,50 @@ impl<W: Work> Inner<W> {
         self.ended.notify_waiters();
     }
 
-    /// The next job: at once and attached where one waits, else after a wait detached.
-    fn next(&self, py: Python<'_>, mut had_one: bool) -> Option<W::Job> {
-        if let Ok(mut state) = self.state.try_lock() {
-            state.running -= usize::from(std::mem::take(&mut had_one));
-            match state.next() {
-                Next::Job(job) => return Some(job),
-                Next::Stop => return None,
-                Next::Wait => {}
-            }
+    /// The next job. It is taken attached, so that none waits in the hands of a thread that waits for the interpreter.
+    /// Whoever holds the lock never waits for the interpreter, so taking the lock attached is safe.
+    fn next(self: &Arc<Self>, py: Python<'_>, arrival: Arrival) -> Option<W::Job> {
+        let mut state = self.lock();
+        match arrival {
+            Arrival::Called => state.coming -= 1,
+            Arrival::Done => state.running -= 1,
         }
-        py.detach(|| {
-            let mut state = self.lock();
-            state.running -= usize::from(had_one);
-            loop {
-                match state.next() {
-                    Next::Job(job) => return Some(job),
-                    Next::Stop => return None,
-                    Next::Wait => {}
-                }
-                state.idle += 1;
-                while state.calls == 0 && !state.stopping {
-                    state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
-                state.calls = state.calls.saturating_sub(1);
+        loop {
+            if state.stopping {
+                return None;
             }
-        })
+            if let Some(job) = state.jobs.pop_front() {
+                state.running += 1;
+                self.summon(&mut state);
+                return Some(job);
+            }
+            state.idle += 1;
+            drop(state);
+            let called = py.detach(|| self.wait());
+            state = self.lock();
+            state.coming -= usize::from(called);
+        }
     }
+
+    /// Waits to be called, or stopped. True: this thread was called.
+    fn wait(&self) -> bool {
+        let mut state = self.lock();
+        while state.calls == 0 && !state.stopping {
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let called = state.calls > 0;
+        state.calls -= usize::from(called);
+        called
+    }
+}
+
+/// How a thread comes to look for a job.
+#[derive(Clone, Copy)]
+enum Arrival {
+    /// It was made for one.
+    Called,
+    /// It has done one.
+    Done,
 }
 
 impl<W: Work> Drop for Pool<W> {
@@ -324,6 +331,21 @@ mod tests {
         pool.submit(Box::new(move |_| done.send(()).unwrap())).unwrap();
         is_done.recv_timeout(Duration::from_secs(5)).unwrap();
         assert!(pool.stop(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn a_stop_meets_threads_wherever_they_are() {
+        for round in 0..100 {
+            let pool = pool(4, 64);
+            for _ in 0..round % 10 {
+                pool.submit(Box::new(|_| ())).unwrap();
+            }
+            if round % 3 == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                pool.submit(Box::new(|_| ())).unwrap();
+            }
+            assert!(pool.stop(Duration::from_secs(5)).await, "round {round}");
+        }
     }
 
     #[tokio::test]
