@@ -1,17 +1,26 @@
 //! Python threads of our own, fed by one queue.
 //!
-//! A thread attaches to the interpreter once, keeps its thread state, and detaches only while it waits. Threads are
-//! brought alive as they are needed. Each takes one job at a time, so that a slow job delays none that a free thread
-//! could do.
+//! A thread attaches to the interpreter once, keeps its thread state, and detaches only while it waits. Each takes one
+//! job at a time, so that a slow job delays none that a free thread could do.
+//!
+//! Threads compete for the interpreter, so a second one is a loss as long as the first keeps up. Which is the case is
+//! seen, not told: a job that finds a thread at work is left to it, and a [`Watch`] looks whether jobs are taken.
+//! Where they are not, since calls wait for a database or sleep, further threads come, and for a while each job
+//! summons one at once; where a call computes, a thread more could not help it, and comes later.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+use rustix::thread::{Pid, gettid};
 use tokio::sync::Notify;
+
+use self::watch::Watch;
+
+mod watch;
 
 /// What the threads of a pool do.
 pub(crate) trait Work: Send + Sync + 'static {
@@ -40,6 +49,7 @@ struct Inner<W: Work> {
     state: Mutex<State<W::Job>>,
     ready: Condvar,
     ended: Notify,
+    watch: Watch,
 }
 
 struct State<J> {
@@ -53,8 +63,25 @@ struct State<J> {
     threads: usize,
     /// Jobs that are being done.
     running: usize,
+    /// Jobs that were ever taken.
+    taken: u64,
+    /// Until then calls are known to wait more than to compute, so that each job gets a thread at once.
+    eager: Option<Instant>,
     stopping: bool,
     handles: Vec<thread::JoinHandle<()>>,
+    /// What the system calls the threads.
+    ids: Vec<Pid>,
+}
+
+impl<J> State<J> {
+    fn is_eager(&mut self) -> bool {
+        let Some(until) = self.eager else { return false };
+        if Instant::now() < until {
+            return true;
+        }
+        self.eager = None;
+        false
+    }
 }
 
 /// Why a pool takes no job.
@@ -76,8 +103,11 @@ impl<W: Work> Pool<W> {
             coming: 0,
             threads: 0,
             running: 0,
+            taken: 0,
+            eager: None,
             stopping: false,
             handles: Vec::new(),
+            ids: Vec::new(),
         };
         Self {
             inner: Arc::new(Inner {
@@ -88,6 +118,7 @@ impl<W: Work> Pool<W> {
                 state: Mutex::new(state),
                 ready: Condvar::new(),
                 ended: Notify::new(),
+                watch: Watch::new(name),
             }),
         }
     }
@@ -107,7 +138,7 @@ impl<W: Work> Pool<W> {
             return Err(Refusal::Full);
         }
         state.jobs.push_back(job);
-        self.inner.summon(&mut state);
+        self.inner.relieve(&mut state);
         if state.threads == 0 {
             state.jobs.pop_back();
             return Err(Refusal::Stopped);
@@ -152,6 +183,21 @@ impl<W: Work> Inner<W> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sees to it that the jobs that wait are done: by the threads at work, if these keep up.
+    fn relieve(self: &Arc<Self>, state: &mut State<W::Job>) {
+        let at_work = state.running + state.coming > 0;
+        if !at_work || state.is_eager() {
+            self.summon(state);
+        } else if !state.jobs.is_empty() && self.could_summon(state) {
+            self.watch.begin(self);
+        }
+    }
+
+    /// Whether there is a thread that does nothing, or may be made.
+    fn could_summon(&self, state: &State<W::Job>) -> bool {
+        state.idle > 0 || state.threads < self.most_threads
+    }
+
     /// Has one more thread come if there is work for it. One at a time: each that finds more than it takes summons the
     /// next, so that a quick job costs no wake-up while a thread is on its way.
     fn summon(self: &Arc<Self>, state: &mut State<W::Job>) {
@@ -179,6 +225,7 @@ impl<W: Work> Inner<W> {
     }
 
     fn serve(self: Arc<Self>) {
+        self.lock().ids.push(gettid());
         // An interpreter that is being finalised is not attached to any more.
         let began = Python::try_attach(|py| {
             let Some(mut local) = self.work.begin(py) else { return false };
@@ -193,6 +240,7 @@ impl<W: Work> Inner<W> {
             true
         });
         let mut state = self.lock();
+        state.ids.retain(|id| *id != gettid());
         state.threads -= 1;
         if began != Some(true) {
             state.coming -= 1;
@@ -218,7 +266,8 @@ impl<W: Work> Inner<W> {
             }
             if let Some(job) = state.jobs.pop_front() {
                 state.running += 1;
-                self.summon(&mut state);
+                state.taken += 1;
+                self.relieve(&mut state);
                 return Some(job);
             }
             state.idle += 1;

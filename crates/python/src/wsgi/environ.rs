@@ -1,24 +1,59 @@
 //! The `environ` dictionary (PEP 3333, "environ Variables").
 //!
-//! What is the same for every request of an application stands in a template, which is copied; the keys are interned,
-//! and those of common headers are made once.
+//! What is the same for every request of an application stands in a template, which is copied. What is the same for
+//! many requests (the keys of headers, addresses, hosts) is made once a thread and kept, up to a bound.
 
-use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Version};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
+use rustc_hash::FxHashMap;
 
 use super::input::Input;
 use crate::convert::latin1;
 use crate::facts::{Facts, protocol};
 
-/// The part of an application's environ that no request changes.
+/// How many strings of each sort a thread keeps. Clients choose them, so beyond it the thread begins anew.
+const KEPT: usize = 256;
+
+/// The part of an application's environ that no request changes, and what a thread keeps of the rest.
 #[derive(Debug)]
-pub(crate) struct Template(Py<PyDict>);
+pub(crate) struct Template {
+    environ: Py<PyDict>,
+    /// `None` for a header that applications do not get.
+    keys: Kept<HeaderName, Option<Py<PyString>>>,
+    addresses: Kept<IpAddr, Py<PyString>>,
+    hosts: Kept<Box<[u8]>, Host>,
+}
+
+/// What a `Host` header stands for in an environ.
+#[derive(Debug)]
+struct Host {
+    whole: Py<PyString>,
+    name: Py<PyString>,
+    port: Py<PyString>,
+}
+
+/// A map that forgets everything when it is full.
+#[derive(Debug)]
+struct Kept<K, V>(FxHashMap<K, V>);
+
+impl<K: Eq + Hash, V> Kept<K, V> {
+    fn new() -> Self {
+        Self(FxHashMap::default())
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        if self.0.len() >= KEPT {
+            self.0.clear();
+        }
+        self.0.insert(key, value);
+    }
+}
 
 impl Template {
     /// Made while attached, once a thread or an application.
@@ -33,26 +68,109 @@ impl Template {
         environ.set_item("wsgi.file_wrapper", py.import("wsgiref.util")?.getattr("FileWrapper")?)?;
         environ.set_item("GATEWAY_INTERFACE", "CGI/1.1")?;
         environ.set_item("SERVER_SOFTWARE", concat!("hawksbill/", env!("CARGO_PKG_VERSION")))?;
-        Ok(Self(environ.unbind()))
+        Ok(Self { environ: environ.unbind(), keys: Kept::new(), addresses: Kept::new(), hosts: Kept::new() })
     }
 
     /// The environ of one request.
     pub(crate) fn environ<'py>(
-        &self,
+        &mut self,
         facts: Facts<'_>,
         input: Bound<'py, Input>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let py = input.py();
-        let environ = self.0.bind(py).copy()?;
+        let environ = self.environ.bind(py).copy()?;
         environ.set_item(intern!(py, "wsgi.input"), input)?;
         environ.set_item(intern!(py, "wsgi.url_scheme"), scheme(py, facts))?;
         environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, &facts.parts.method))?;
         environ.set_item(intern!(py, "SERVER_PROTOCOL"), version(py, facts.parts.version))?;
         set_target(py, &environ, facts)?;
-        set_addresses(py, &environ, facts)?;
-        set_headers(py, &environ, facts)?;
+        self.set_client(py, &environ, facts)?;
+        self.set_server(py, &environ, facts)?;
+        self.set_headers(py, &environ, facts)?;
         Ok(environ)
     }
+
+    fn set_client(&mut self, py: Python<'_>, environ: &Bound<'_, PyDict>, facts: Facts<'_>) -> PyResult<()> {
+        let key = intern!(py, "REMOTE_ADDR");
+        // RFC 3875 wants a REMOTE_ADDR; on a Unix socket there is none.
+        let Some(client) = facts.client() else { return environ.set_item(key, intern!(py, "")) };
+        if let Some(known) = self.addresses.0.get(&client.ip()) {
+            environ.set_item(key, known)?;
+        } else {
+            let address = PyString::new(py, &client.ip().to_string());
+            environ.set_item(key, &address)?;
+            self.addresses.insert(client.ip(), address.unbind());
+        }
+        if client.port() != 0 {
+            environ.set_item(intern!(py, "REMOTE_PORT"), decimal(py, client.port()))?;
+        }
+        Ok(())
+    }
+
+    fn set_server(&mut self, py: Python<'_>, environ: &Bound<'_, PyDict>, facts: Facts<'_>) -> PyResult<()> {
+        let asked = facts.host();
+        // The scheme decides on the port that is not named, and it is the same for nearly all requests of a host.
+        let known = asked.as_deref().filter(|_| facts.scheme() == hawksbill_core::Scheme::Http);
+        if let Some(known) = known.and_then(|host| self.hosts.0.get(host)) {
+            return known.set(py, environ);
+        }
+        let (name, port) = facts.server();
+        let (name, port) = (latin1(py, &name)?, decimal(py, port));
+        let Some(host) = asked else {
+            environ.set_item(intern!(py, "SERVER_NAME"), name)?;
+            return environ.set_item(intern!(py, "SERVER_PORT"), port);
+        };
+        let whole = latin1(py, &host)?.unbind();
+        let made = Host { whole, name: name.unbind(), port: port.unbind() };
+        made.set(py, environ)?;
+        // A host without a name stands for the socket, of which there may be several.
+        let named = host.first().is_some_and(|byte| *byte != b':');
+        if named && facts.scheme() == hawksbill_core::Scheme::Http {
+            self.hosts.insert(host.into(), made);
+        }
+        Ok(())
+    }
+
+    fn set_headers(&mut self, py: Python<'_>, environ: &Bound<'_, PyDict>, facts: Facts<'_>) -> PyResult<()> {
+        // The values of a name follow each other.
+        let mut headers = facts.parts.headers.iter().peekable();
+        while let Some((name, value)) = headers.next() {
+            let mut joined: Option<Vec<u8>> = None;
+            while let Some((_, further)) = headers.next_if(|(next, _)| *next == name) {
+                join(joined.get_or_insert_with(|| value.as_bytes().to_vec()), name, further);
+            }
+            if !self.keys.0.contains_key(name) {
+                self.keys.insert(name.clone(), key(name).map(|key| PyString::intern(py, &key).unbind()));
+            }
+            if let Some(Some(key)) = self.keys.0.get(name) {
+                environ.set_item(key, latin1(py, joined.as_deref().unwrap_or(value.as_bytes()))?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Host {
+    fn set(&self, py: Python<'_>, environ: &Bound<'_, PyDict>) -> PyResult<()> {
+        environ.set_item(intern!(py, "SERVER_NAME"), &self.name)?;
+        environ.set_item(intern!(py, "SERVER_PORT"), &self.port)?;
+        environ.set_item(intern!(py, "HTTP_HOST"), &self.whole)
+    }
+}
+
+fn decimal(py: Python<'_>, number: u16) -> Bound<'_, PyString> {
+    let mut digits = [0; 5];
+    let mut start = digits.len();
+    let mut left = number;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    PyString::new(py, std::str::from_utf8(&digits[start..]).unwrap_or("0"))
 }
 
 fn scheme<'py>(py: Python<'py>, facts: Facts<'_>) -> &'py Bound<'py, PyString> {
@@ -92,120 +210,51 @@ fn set_target(py: Python<'_>, environ: &Bound<'_, PyDict>, facts: Facts<'_>) -> 
     environ.set_item(intern!(py, "RAW_URI"), target)
 }
 
-fn set_addresses(py: Python<'_>, environ: &Bound<'_, PyDict>, facts: Facts<'_>) -> PyResult<()> {
-    let (name, port) = facts.server();
-    environ.set_item(intern!(py, "SERVER_NAME"), latin1(py, &name)?)?;
-    environ.set_item(intern!(py, "SERVER_PORT"), port.to_string())?;
-    match facts.client() {
-        Some(client) => {
-            environ.set_item(intern!(py, "REMOTE_ADDR"), client.ip().to_string())?;
-            if client.port() != 0 {
-                environ.set_item(intern!(py, "REMOTE_PORT"), client.port().to_string())?;
-            }
-        }
-        // RFC 3875 wants a REMOTE_ADDR; on a Unix socket there is none.
-        None => environ.set_item(intern!(py, "REMOTE_ADDR"), intern!(py, ""))?,
-    }
-    Ok(())
+/// Another value of the same name: `Cookie` by `; ` (RFC 9113 section 8.2.3), others by `, ` (RFC 9110 section 5.3).
+fn join(joined: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    joined.extend_from_slice(if *name == header::COOKIE { b"; " } else { b", " });
+    joined.extend_from_slice(value.as_bytes());
 }
 
-fn set_headers(py: Python<'_>, environ: &Bound<'_, PyDict>, facts: Facts<'_>) -> PyResult<()> {
-    let keys = common_keys(py)?;
-    let headers = &facts.parts.headers;
-    for name in headers.keys() {
-        // A name with an underscore would be taken for one with a hyphen; `Proxy` for the variable (httpoxy).
-        if name.as_str().contains('_') || name == "proxy" || name == header::HOST {
-            continue;
-        }
-        let value = joined(py, headers, name)?;
-        match keys.get(name) {
-            Some(key) => environ.set_item(key, value)?,
-            None => environ.set_item(key(name), value)?,
-        }
+/// The key of a header; `None` for one that is left out. A name with an underscore would be taken for one with a
+/// hyphen, `Proxy` for the variable (httpoxy); `Host` is set from what was asked for.
+fn key(name: &HeaderName) -> Option<String> {
+    if name.as_str().contains('_') || name == "proxy" || name == header::HOST {
+        return None;
     }
-    if let Some(host) = facts.host() {
-        environ.set_item(intern!(py, "HTTP_HOST"), latin1(py, &host)?)?;
-    }
-    Ok(())
-}
-
-/// All values of a name as one: `Cookie` by `; ` (RFC 9113 section 8.2.3), others by `, ` (RFC 9110 section 5.3).
-fn joined<'py>(py: Python<'py>, headers: &HeaderMap, name: &HeaderName) -> PyResult<Bound<'py, PyString>> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next().map_or(&b""[..], |value| value.as_bytes());
-    let Some(second) = values.next() else { return latin1(py, first) };
-    let separator: &[u8] = if name == header::COOKIE { b"; " } else { b", " };
-    let mut all = first.to_vec();
-    for value in std::iter::once(second).chain(values) {
-        all.extend_from_slice(separator);
-        all.extend_from_slice(value.as_bytes());
-    }
-    latin1(py, &all)
-}
-
-fn key(name: &HeaderName) -> String {
     if *name == header::CONTENT_TYPE {
-        return "CONTENT_TYPE".into();
+        return Some("CONTENT_TYPE".into());
     }
     if *name == header::CONTENT_LENGTH {
-        return "CONTENT_LENGTH".into();
+        return Some("CONTENT_LENGTH".into());
     }
     let mut key = String::with_capacity("HTTP_".len() + name.as_str().len());
     key.push_str("HTTP_");
     key.extend(name.as_str().chars().map(|c| if c == '-' { '_' } else { c.to_ascii_uppercase() }));
-    key
+    Some(key)
 }
 
-fn common_keys(py: Python<'_>) -> PyResult<&HashMap<HeaderName, Py<PyString>>> {
-    static KEYS: PyOnceLock<HashMap<HeaderName, Py<PyString>>> = PyOnceLock::new();
-    const COMMON: [&str; 40] = [
-        "accept",
-        "accept-encoding",
-        "accept-language",
-        "access-control-request-headers",
-        "access-control-request-method",
-        "authorization",
-        "cache-control",
-        "connection",
-        "content-length",
-        "content-type",
-        "cookie",
-        "dnt",
-        "expect",
-        "forwarded",
-        "if-match",
-        "if-modified-since",
-        "if-none-match",
-        "if-range",
-        "origin",
-        "pragma",
-        "priority",
-        "range",
-        "referer",
-        "sec-ch-ua",
-        "sec-ch-ua-mobile",
-        "sec-ch-ua-platform",
-        "sec-fetch-dest",
-        "sec-fetch-mode",
-        "sec-fetch-site",
-        "sec-fetch-user",
-        "te",
-        "transfer-encoding",
-        "upgrade",
-        "upgrade-insecure-requests",
-        "user-agent",
-        "via",
-        "x-csrftoken",
-        "x-forwarded-for",
-        "x-forwarded-proto",
-        "x-requested-with",
-    ];
-    KEYS.get_or_try_init(py, || {
-        let interned = |name: &'static str| {
-            let name = HeaderName::from_static(name);
-            let key = PyString::intern(py, &key(&name)).unbind();
-            (name, key)
-        };
-        Ok(COMMON.into_iter().map(interned).collect())
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_in_decimal() {
+        Python::initialize();
+        Python::attach(|py| {
+            for port in [0, 7, 80, 443, 8000, 65535] {
+                assert_eq!(decimal(py, port).to_str().unwrap(), port.to_string());
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut kept = Kept::new();
+        for number in 0..10_000 {
+            kept.insert(number, ());
+            assert!(kept.0.len() <= KEPT);
+        }
+        assert!(kept.0.contains_key(&9_999));
+    }
 }

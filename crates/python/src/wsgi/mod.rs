@@ -156,7 +156,7 @@ impl Work for Calls {
 }
 
 fn respond(
-    local: &Local,
+    local: &mut Local,
     facts: Facts<'_>,
     start: &Bound<'_, StartResponse>,
     input: &Bound<'_, Input>,

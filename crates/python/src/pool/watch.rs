@@ -1,0 +1,142 @@
+//! Looks whether the jobs of a pool are taken, while any of them wait behind a thread at work.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::thread::Pid;
+
+use super::{Inner, State, Work};
+
+/// How often it looks. A job that a sleeping call holds up waits about this long for another thread.
+const TICK: Duration = Duration::from_millis(1);
+/// How long jobs are left to threads that compute: CPython's switch interval, after which they give way to others.
+const COMPUTING: Duration = Duration::from_millis(5);
+/// How long jobs call threads at once after calls were seen to wait.
+const EAGER: Duration = Duration::from_millis(100);
+/// How often a watch with nothing to see looks whether its pool is still there.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// A thread that is only alive, and only looks, as long as jobs wait.
+pub(super) struct Watch {
+    name: String,
+    seen: Arc<Seen>,
+}
+
+struct Seen {
+    /// Whether jobs wait. Set before and cleared under the pool's lock.
+    active: AtomicBool,
+    started: Mutex<bool>,
+    begun: Condvar,
+}
+
+impl Watch {
+    pub(super) fn new(name: &str) -> Self {
+        let seen = Seen { active: AtomicBool::new(false), started: Mutex::new(false), begun: Condvar::new() };
+        Self { name: name.to_owned(), seen: Arc::new(seen) }
+    }
+
+    /// Has it look until no job waits. Called under the pool's lock, so that it sees the job that is there.
+    pub(super) fn begin<W: Work>(&self, pool: &Arc<Inner<W>>) {
+        if self.seen.active.load(Ordering::Acquire) {
+            return;
+        }
+        let mut started = self.seen.started.lock().unwrap_or_else(PoisonError::into_inner);
+        self.seen.active.store(true, Ordering::Release);
+        if *started {
+            self.seen.begun.notify_one();
+            return;
+        }
+        let (seen, pool) = (self.seen.clone(), Arc::downgrade(pool));
+        let watch = move || seen.watch(&pool);
+        // Without a watch, a job waits for the thread at work, which is slow and not wrong.
+        *started = thread::Builder::new().name(format!("{}-watch", self.name)).spawn(watch).is_ok();
+    }
+}
+
+impl Seen {
+    fn watch<W: Work>(&self, pool: &Weak<Inner<W>>) {
+        loop {
+            if !self.look(pool) {
+                return;
+            }
+            let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+            while !self.active.load(Ordering::Acquire) {
+                if pool.strong_count() == 0 {
+                    return;
+                }
+                started = self.begun.wait_timeout(started, IDLE).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+    }
+
+    /// Looks until no job waits, or no thread could be summoned for it. False when the pool is gone.
+    fn look<W: Work>(&self, pool: &Weak<Inner<W>>) -> bool {
+        let mut taken = None;
+        let mut since = Instant::now();
+        loop {
+            thread::sleep(TICK);
+            let Some(pool) = pool.upgrade() else { return false };
+            let mut state = pool.lock();
+            if state.stopping {
+                return false;
+            }
+            if state.jobs.is_empty() || !pool.could_summon(&state) {
+                self.active.store(false, Ordering::Release);
+                return true;
+            }
+            if taken != Some(state.taken) {
+                taken = Some(state.taken);
+                since = Instant::now();
+                continue;
+            }
+            if state.coming > 0 {
+                continue;
+            }
+            if !computes(&state) {
+                state.eager = Some(Instant::now() + EAGER);
+                pool.summon(&mut state);
+            } else if since.elapsed() >= COMPUTING {
+                pool.summon(&mut state);
+                since = Instant::now();
+            }
+        }
+    }
+}
+
+/// Whether a thread of the pool runs, or would if it had a processor (proc(5), `/proc/pid/task/tid/stat`). One that
+/// waits for the interpreter sleeps, but then another one runs.
+fn computes<J>(state: &State<J>) -> bool {
+    state.ids.iter().any(|id| runs(*id))
+}
+
+fn runs(id: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/self/task/{}/stat", id.as_raw_nonzero()));
+    // The name of the thread stands in parentheses and may hold anything.
+    stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_runs_is_told_from_one_that_sleeps() {
+        assert!(runs(rustix::thread::gettid()));
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, wait) = std::sync::mpsc::channel::<()>();
+        let sleeper = thread::spawn(move || {
+            tell.send(rustix::thread::gettid()).unwrap();
+            wait.recv().unwrap_err();
+        });
+        let id = told.recv().unwrap();
+        // It has said so just before it sleeps.
+        while runs(id) {
+            thread::yield_now();
+        }
+        drop(end);
+        sleeper.join().unwrap();
+    }
+}
