@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -32,7 +33,7 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tower::{Layer, Service, ServiceExt};
 
-use crate::{Body, BoxError, Error, Side};
+use crate::{Body, BoxError, Error, Kind, Side};
 
 /// An HTTP service whose type is erased: cheap to clone, always ready, safe to share.
 ///
@@ -64,6 +65,37 @@ where
     }
 }
 
+/// What a turtle can be made of: any HTTP service that is cheap to clone, with whatever body and error it has. An axum
+/// router is one, a tower stack, a turtle itself.
+///
+/// It is implemented for all of them; it only gives their long bounds a name.
+pub trait IntoTurtle {
+    /// Erases the service's type.
+    fn into_turtle(self) -> Turtle;
+}
+
+impl<S, B> IntoTurtle for S
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn into_turtle(self) -> Turtle {
+        let mut service = Some(self);
+        let any: &mut dyn Any = &mut service;
+        // A turtle in a turtle would be asked through two boxes.
+        if let Some(turtle) = any.downcast_mut::<Option<Turtle>>().and_then(Option::take) {
+            return turtle;
+        }
+        match service {
+            Some(service) => Turtle(Arc::new(FromService(service))),
+            None => Turtle::from_fn(async |_| Err(Error::new(Kind::Internal))),
+        }
+    }
+}
+
 struct FromFn<F>(F);
 
 impl<F, Fut> Erased for FromFn<F>
@@ -78,15 +110,8 @@ where
 
 impl Turtle {
     /// Erases any HTTP service: a tower stack, an axum router, one of our kinds.
-    pub fn new<S, B>(service: S) -> Self
-    where
-        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Error: Into<Error>,
-        S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        Self(Arc::new(FromService(service)))
+    pub fn new(service: impl IntoTurtle) -> Self {
+        service.into_turtle()
     }
 
     /// A turtle from an asynchronous function.
@@ -99,14 +124,10 @@ impl Turtle {
     }
 
     /// Puts a tower layer over this turtle.
-    pub fn layer<L, B>(self, layer: L) -> Self
+    pub fn layer<L>(self, layer: L) -> Self
     where
         L: Layer<Self>,
-        L::Service: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request<Body>>>::Error: Into<Error>,
-        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        L::Service: IntoTurtle,
     {
         Self::new(layer.layer(self))
     }
@@ -198,7 +219,6 @@ fn log(error: &Error) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
 
     fn failing() -> Turtle {
         Turtle::from_fn(async |_| Err(Error::new(Kind::Overloaded).because("queue of app shop is full")))
@@ -210,6 +230,12 @@ mod tests {
             failing().layer(tower::util::MapRequestLayer::new(|request: Request<Body>| request));
         let error = through_a_layer.ask(Request::new(Body::empty())).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Overloaded);
+    }
+
+    #[test]
+    fn a_turtle_in_a_turtle_is_the_turtle() {
+        let turtle = failing();
+        assert!(Arc::ptr_eq(&turtle.0, &Turtle::new(turtle.clone()).0));
     }
 
     #[tokio::test]

@@ -5,13 +5,9 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hawksbill_core::config::{ConfigError, HostPattern, Listen, Origin};
-use hawksbill_core::{
-    AnyLayer, App, AppKind, Body, BoxError, BuildError, Builder, Error, LayerKind, Registry, Turtle,
-};
-use http::{Request, Response};
-use tower::{Layer, Service};
+use hawksbill_core::{AnyLayer, App, AppKind, BuildError, Builder, IntoTurtle, LayerKind, Registry, Turtle};
+use tower::Layer;
 
 use crate::config::{AppNode, Config, LayerNode, Route, Settings, Site, Stack, Target};
 use crate::gateway::Given;
@@ -93,14 +89,10 @@ impl GatewayBuilder {
     }
 
     /// A layer over every site, applied to each route, inside the layers given before.
-    pub fn layer<L, B>(mut self, layer: L) -> Self
+    pub fn layer<L>(mut self, layer: L) -> Self
     where
         L: Layer<Turtle> + Send + Sync + 'static,
-        L::Service: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request<Body>>>::Error: Into<Error>,
-        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        L::Service: IntoTurtle,
     {
         self.config.layers.list.push(live_layer(layer));
         self
@@ -202,27 +194,13 @@ impl SiteBuilder {
     }
 
     /// Leads a path prefix to any HTTP service: a turtle, a tower stack, an axum router. It gets the path unchanged.
-    pub fn route<S, B>(self, path: &str, service: S) -> Self
-    where
-        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Error: Into<Error>,
-        S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+    pub fn route(self, path: &str, service: impl IntoTurtle) -> Self {
         let live = Box::new(LiveApp(Turtle::new(service)));
         self.push(path, Target::Inline(live), false)
     }
 
     /// As [`SiteBuilder::route`], with the prefix as the application's root (core's `Mount`).
-    pub fn mount<S, B>(self, path: &str, service: S) -> Self
-    where
-        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Error: Into<Error>,
-        S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+    pub fn mount(self, path: &str, service: impl IntoTurtle) -> Self {
         let live = Box::new(LiveApp(Turtle::new(service)));
         self.push(path, Target::Inline(live), true)
     }
@@ -238,14 +216,10 @@ impl SiteBuilder {
     }
 
     /// A tower layer over this site, applied to each route, inside the layers given before.
-    pub fn layer<L, B>(mut self, layer: L) -> Self
+    pub fn layer<L>(mut self, layer: L) -> Self
     where
         L: Layer<Turtle> + Send + Sync + 'static,
-        L::Service: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request<Body>>>::Error: Into<Error>,
-        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        L::Service: IntoTurtle,
     {
         self.site.layers.list.push(live_layer(layer));
         self
@@ -311,14 +285,10 @@ impl<F: Fn(Turtle) -> Turtle + Send + Sync> AnyLayer for LiveLayer<F> {
     }
 }
 
-fn live_layer<L, B>(layer: L) -> LayerNode
+fn live_layer<L>(layer: L) -> LayerNode
 where
     L: Layer<Turtle> + Send + Sync + 'static,
-    L::Service: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    <L::Service as Service<Request<Body>>>::Error: Into<Error>,
-    <L::Service as Service<Request<Body>>>::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    L::Service: IntoTurtle,
 {
     let wrap = move |inner: Turtle| Turtle::new(layer.layer(inner));
     LayerNode { layer: Box::new(LiveLayer(wrap)), origin: Origin::named("layer(...)"), rank: 0 }

@@ -27,7 +27,8 @@ mod standard;
 pub use hawksbill_apps as apps;
 pub use hawksbill_core as core;
 pub use hawksbill_core::{
-    AppKind, Body, BuildError, Builder, Error, Kind, LayerKind, Peer, Registry, RegistryError, Side, Turtle,
+    AppKind, Body, BuildError, Builder, Error, IntoTurtle, Kind, LayerKind, Peer, Registry, RegistryError,
+    Side, Turtle,
 };
 pub use hawksbill_layers as layers;
 pub use hawksbill_server as server;
