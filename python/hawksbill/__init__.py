@@ -15,7 +15,17 @@ The same words as in ``hawksbill.toml``, as Python::
 
 from __future__ import annotations
 
-from ._core import ConfigError, StartError, __version__
+from ._core import ClientDisconnected, ConfigError, StartError, __version__
 from ._gateway import Application, Gateway, Running, Setting, Site
 
-__all__ = ["Application", "ConfigError", "Gateway", "Running", "Setting", "Site", "StartError", "__version__"]
+__all__ = [
+    "Application",
+    "ClientDisconnected",
+    "ConfigError",
+    "Gateway",
+    "Running",
+    "Setting",
+    "Site",
+    "StartError",
+    "__version__",
+]

@@ -1,10 +1,11 @@
 from collections.abc import Mapping
 from typing import Any, final
 
-__all__ = ["ConfigError", "Running", "StartError", "__version__", "main", "start", "tree"]
+__all__ = ["ClientDisconnected", "ConfigError", "Running", "StartError", "__version__", "main", "start", "tree"]
 
 __version__: str
 
+class ClientDisconnected(OSError): ...
 class ConfigError(ValueError): ...
 class StartError(RuntimeError): ...
 

@@ -6,7 +6,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[pyo3::pymodule]
 mod _core {
     #[pymodule_export]
-    use hawksbill_python::surface::{ConfigError, Running, StartError, main, start, tree};
+    use hawksbill_python::surface::{
+        ClientDisconnected, ConfigError, Running, StartError, main, start, tree,
+    };
 
     /// The package's version.
     #[pymodule_init]

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -218,6 +219,49 @@ def test_the_application_chooses_the_subprotocol(asgi_probe: Server) -> None:
         assert socket.subprotocol == "two"
 
 
+def test_compression_is_agreed_on(asgi_probe: Server) -> None:
+    with websocket(asgi_probe, "/ws") as socket:
+        assert socket.response is not None
+        assert socket.response.headers["sec-websocket-extensions"].startswith("permessage-deflate")
+        for text in ("turtle " * 50_000, "short"):
+            socket.send(text)
+            assert socket.recv(timeout=10) == text
+
+
+def test_the_settings_of_websockets_hold(start: Callable[..., Server], tmp_path: Path, mark: str) -> None:
+    config = tmp_path / "hawksbill.toml"
+    config.write_text(
+        f"""
+        listen = ["127.0.0.1:0"]
+        [apps.probe]
+        asgi = "asgi_probe:application"
+        dir = "{APPS}"
+        websocket = {{ max_message = "1KB", ping = "100ms", ping_timeout = "200ms", compress = false }}
+        [sites."*"]
+        "/" = "probe"
+        """
+    )
+    server = start("run", "-c", config)
+    with websocket(server, "/ws") as talkative:
+        assert talkative.response is not None
+        assert "sec-websocket-extensions" not in talkative.response.headers
+        talkative.send("x" * 1024)
+        assert talkative.recv(timeout=10) == "x" * 1024
+        # The library answers pings by itself.
+        time.sleep(1)
+        talkative.send("x" * 1025)
+        with pytest.raises(ConnectionClosed) as closed:
+            talkative.recv(timeout=10)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009
+    with server.connect() as silent, server.client() as client:
+        silent.sendall(
+            f"GET /ws/track?id={mark} HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        assert gone(client, mark, "websocket.disconnect")["code"] == 1006
+
+
 def test_headers_of_the_accept_arrive(asgi_probe: Server) -> None:
     with websocket(asgi_probe, "/ws/headers") as socket:
         assert socket.response is not None
@@ -240,6 +284,14 @@ def test_a_websocket_closed_before_accepting_is_a_403(asgi_probe: Server, path: 
     with pytest.raises(InvalidStatus) as refused:
         websocket(asgi_probe, path)
     assert refused.value.response.status_code == 403
+
+
+def test_an_application_denies_a_websocket_in_its_own_words(asgi_probe: Server) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        websocket(asgi_probe, "/ws/deny")
+    response = refused.value.response
+    assert (response.status_code, response.body) == (401, b"who are you?")
+    assert response.headers["www-authenticate"] == "Basic"
 
 
 def test_a_websocket_that_fails_is_closed_with_1011(asgi_probe: Server) -> None:

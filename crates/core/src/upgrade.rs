@@ -1,7 +1,8 @@
 //! Taking a connection over from HTTP (RFC 9110 section 7.8), without knowing what kind of socket it is.
 //!
 //! The server puts an [`Upgrade`] into the extensions of a request that asks for one. The application takes it, answers
-//! 101, and gets the connection once that answer is written. Only the server knows the socket behind it.
+//! 101 (or 200 to an extended CONNECT of HTTP/2, RFC 8441 section 5), and gets the connection, or the stream, once that
+//! answer is written. Only the server knows the socket behind it.
 //!
 //! ```
 //! use hawksbill_core::{Body, Upgrade};
@@ -36,12 +37,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::Error;
 
-/// The right to take the connection over after a 101. At most one taker gets it.
+/// The right to take the connection over after a 101, an HTTP/2 stream after a 2xx. At most one taker gets it.
 #[derive(Clone)]
 pub struct Upgrade(Arc<Mutex<Option<BoxFuture<'static, Result<Upgraded, Error>>>>>);
 
 impl Upgrade {
-    /// For servers: the future resolves once the 101 response is written.
+    /// For servers: the future resolves once the response is written.
     pub fn new(connection: impl Future<Output = Result<Upgraded, Error>> + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Some(Box::pin(connection)))))
     }
@@ -51,10 +52,10 @@ impl Upgrade {
         request.extensions_mut().remove::<Self>()
     }
 
-    /// Waits for the 101 to be written and gives the connection as bytes.
+    /// Waits for the response to be written and gives the connection as bytes.
     ///
     /// # Errors
-    /// [`Kind::Canceled`](crate::Kind::Canceled) when the client left first, the response was not a 101, or another
+    /// [`Kind::Canceled`](crate::Kind::Canceled) when the client left first, the response refused the upgrade, or another
     /// clone has taken it.
     pub async fn bytes(self) -> Result<Upgraded, Error> {
         let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::broken::Broken;
 use crate::outgoing::{self, Gone};
+use crate::segment::Segment;
 use crate::tally::Tally;
 
 /// Where an answer goes.
@@ -53,6 +54,15 @@ pub(crate) struct Answer {
     /// The answer to a HEAD request has no body.
     head_only: bool,
     broken: Broken,
+    /// Set where trailers are to follow the body.
+    trailing: Option<Box<Trailing>>,
+}
+
+/// The fields that follow a body (RFC 9110 section 6.5).
+#[derive(Debug, Default)]
+struct Trailing {
+    body_is_over: bool,
+    fields: HeaderMap,
 }
 
 enum Stage {
@@ -73,7 +83,13 @@ enum Stage {
 impl Answer {
     /// An answer to a request, whose body leaves in `broken` what it fails with.
     pub(crate) fn new(reply: Reply, head_only: bool, broken: Broken) -> Self {
-        Self { stage: Stage::Waiting(reply, None), tally: Tally::default(), head_only, broken }
+        Self {
+            stage: Stage::Waiting(reply, None),
+            tally: Tally::default(),
+            head_only,
+            broken,
+            trailing: None,
+        }
     }
 
     /// Takes status and headers; `again` allows others to be replaced that are not sent yet.
@@ -94,6 +110,11 @@ impl Answer {
                 Err(Trouble::AlreadySent)
             }
         }
+    }
+
+    /// Keeps the answer open behind its body, until [`trailers`](Self::trailers) end it.
+    pub(crate) fn expect_trailers(&mut self) {
+        self.trailing = Some(Box::default());
     }
 
     /// Whether anything has been sent.
@@ -128,6 +149,9 @@ impl Answer {
 
     /// Sends a block after which others may come. An empty one sends what is waiting.
     pub(crate) fn block(&mut self, block: Bytes) -> Result<(), Trouble> {
+        if self.body_is_over() {
+            return Ok(());
+        }
         if let Stage::Waiting(..) = self.stage {
             self.begin(&block)?;
             // The first block may have been sent with the headers.
@@ -156,24 +180,63 @@ impl Answer {
 
     /// Sends the last block, which may be empty.
     pub(crate) fn last(&mut self, block: Bytes) -> Result<(), Trouble> {
+        if self.trailing.is_some() {
+            let sent = self.block(block);
+            if let (Ok(()), Some(trailing)) = (sent, &mut self.trailing) {
+                trailing.body_is_over = true;
+            }
+            return sent;
+        }
         if let Stage::Waiting(..) = self.stage {
             return self.whole(block);
         }
         let pushed = if block.is_empty() { Ok(()) } else { self.block(block) };
-        match std::mem::replace(&mut self.stage, Stage::Complete) {
-            Stage::Left => {
-                self.stage = Stage::Left;
-                return Err(Trouble::Left);
-            }
-            Stage::Streaming(sender) if self.tally.is_short() => {
-                let trouble = Trouble::Shortage(self.tally);
-                sender.fail(Error::new(Kind::Internal).because(trouble.to_string()));
-                return Err(trouble);
-            }
-            Stage::Streaming(sender) => sender.finish(),
-            _ => {}
-        }
+        self.finish(HeaderMap::new())?;
         pushed
+    }
+
+    /// Sends a part of a file, of which `more` says whether anything follows. Where nothing does, and nobody said how
+    /// long the answer is, its length is said.
+    pub(crate) fn file(&mut self, mut segment: Segment, more: bool) -> Result<(), Trouble> {
+        if self.body_is_over() || self.is_complete() {
+            return Ok(());
+        }
+        if let Stage::Waiting(..) = self.stage {
+            self.begin_file(segment.len(), more)?;
+        }
+        let (length, excess) = self.tally.admit_length(segment.len());
+        if let Stage::Streaming(sender) = &self.stage {
+            segment.truncate(length);
+            if sender.push_file(segment) == Err(Gone) {
+                self.stage = Stage::Left;
+            }
+        }
+        if let Stage::Left = self.stage {
+            return Err(Trouble::Left);
+        }
+        let complete = if more { Ok(()) } else { self.last(Bytes::new()) };
+        if excess && self.has_body() { Err(Trouble::Excess(self.tally)) } else { complete }
+    }
+
+    /// Whether this is the time for trailers: behind the body, if they were expected.
+    pub(crate) fn takes_trailers(&self) -> bool {
+        self.body_is_over() || matches!(self.stage, Stage::Complete | Stage::Left)
+    }
+
+    /// Takes trailers; without `more` they end the answer. Ignored where the answer is complete, or it is not the time.
+    pub(crate) fn trailers(&mut self, fields: HeaderMap, more: bool) -> Result<(), Trouble> {
+        if let Stage::Left = self.stage {
+            return Err(Trouble::Left);
+        }
+        let Some(trailing) = self.trailing.as_mut().filter(|trailing| trailing.body_is_over) else {
+            return Ok(());
+        };
+        trailing.fields.extend(fields);
+        if more {
+            return Ok(());
+        }
+        let trailing = self.trailing.take().unwrap_or_default();
+        self.finish(trailing.fields)
     }
 
     /// The application failed: the error is the answer where nothing is sent, else the connection is cut.
@@ -205,20 +268,71 @@ impl Answer {
         }
     }
 
+    fn body_is_over(&self) -> bool {
+        self.trailing.as_ref().is_some_and(|trailing| trailing.body_is_over)
+    }
+
+    /// Whether what is sent goes to anybody, or is dropped because there is no body.
+    fn has_body(&self) -> bool {
+        !matches!(self.stage, Stage::Discarding) && !self.head_only
+    }
+
+    /// Ends what is under way.
+    fn finish(&mut self, trailers: HeaderMap) -> Result<(), Trouble> {
+        match std::mem::replace(&mut self.stage, Stage::Complete) {
+            Stage::Left => {
+                self.stage = Stage::Left;
+                return Err(Trouble::Left);
+            }
+            Stage::Streaming(sender) if self.tally.is_short() => {
+                let trouble = Trouble::Shortage(self.tally);
+                sender.fail(Error::new(Kind::Internal).because(trouble.to_string()));
+                return Err(trouble);
+            }
+            Stage::Streaming(sender) => sender.finish_with(trailers),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Sends the headers, and the body with them where its first block is known to be all of it.
     fn begin(&mut self, first: &Bytes) -> Result<(), Trouble> {
         let (reply, head) = self.take_head()?;
-        if self.head_only || bodyless(head.status) {
-            self.stage = Stage::Discarding;
-            self.reply(reply, head, Body::empty())
-        } else if self.tally.promised() == Some(first.len() as u64) {
+        if self.tally.promised() == Some(first.len() as u64)
+            && !(self.head_only || bodyless(head.status) || self.trailing.is_some())
+        {
             self.stage = Stage::Promised;
             self.reply(reply, head, Body::from(first.clone()))
         } else {
-            let (sender, body) = outgoing::channel(self.tally.promised());
-            self.stage = Stage::Streaming(sender);
-            self.reply(reply, head, Body::new(body))
+            self.begin_streaming(reply, head)
         }
+    }
+
+    fn begin_streaming(&mut self, reply: Reply, head: Head) -> Result<(), Trouble> {
+        if self.head_only || bodyless(head.status) {
+            self.stage = Stage::Discarding;
+            return self.reply(reply, head, Body::empty());
+        }
+        let (sender, body) = outgoing::channel(self.tally.promised());
+        self.stage = Stage::Streaming(sender);
+        self.reply(reply, head, Body::new(body))
+    }
+
+    /// Sends the headers before a part of a file, unless that is seen not to keep their promise.
+    fn begin_file(&mut self, length: u64, more: bool) -> Result<(), Trouble> {
+        let (reply, mut head) = self.take_head()?;
+        let mut counted = self.tally;
+        let excess = counted.admit_length(length).1;
+        let broken = excess || (!more && counted.is_short());
+        if broken && !self.head_only && !bodyless(head.status) {
+            self.stage = Stage::Waiting(reply, Some(head));
+            return Err(if excess { Trouble::Excess(counted) } else { Trouble::Shortage(counted) });
+        }
+        if !more && counted.promised().is_none() && self.trailing.is_none() && !bodyless(head.status) {
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            self.tally = Tally::promise(length);
+        }
+        self.begin_streaming(reply, head)
     }
 
     fn whole(&mut self, block: Bytes) -> Result<(), Trouble> {
@@ -349,6 +463,70 @@ mod tests {
         let response = receiver.await.unwrap().unwrap();
         assert_eq!(response.status(), 404);
         assert_eq!(body(response).await.unwrap(), "ab");
+    }
+
+    fn segment(content: &[u8]) -> Segment {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, content).unwrap();
+        Segment::of(file, Some(0), None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_among_blocks_keeps_its_place() {
+        let (mut answer, receiver) = answer(false);
+        answer.start(head(200, None), false).unwrap();
+        answer.block(Bytes::from_static(b"a ")).unwrap();
+        answer.file(segment(b"turtle"), true).unwrap();
+        assert!(answer.poll_room(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+        answer.last(Bytes::from_static(b" swims")).unwrap();
+        assert_eq!(body(receiver.await.unwrap().unwrap()).await.unwrap(), "a turtle swims");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_all_has_its_length_said() {
+        for (head_only, length, sent) in
+            [(false, None, "turtle"), (true, None, ""), (false, Some("6"), "turtle")]
+        {
+            let (mut answer, receiver) = answer(head_only);
+            answer.start(head(200, length), false).unwrap();
+            answer.file(segment(b"turtle"), false).unwrap();
+            assert!(answer.is_complete());
+            answer.file(segment(b"ignored"), true).unwrap();
+            let response = receiver.await.unwrap().unwrap();
+            assert_eq!(response.headers()[header::CONTENT_LENGTH], "6");
+            assert_eq!(body(response).await.unwrap(), sent);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_of_another_length_is_refused_before_anything_is_sent() {
+        for length in ["5", "7"] {
+            let (mut answer, _receiver) = answer(false);
+            answer.start(head(200, Some(length)), false).unwrap();
+            let trouble = answer.file(segment(b"turtle"), false).unwrap_err();
+            assert!(matches!(trouble, Trouble::Excess(_) | Trouble::Shortage(_)), "{trouble:?}");
+            assert!(!answer.is_sent());
+        }
+    }
+
+    #[tokio::test]
+    async fn trailers_follow_the_body() {
+        let (mut answer, receiver) = answer(false);
+        answer.start(head(200, None), false).unwrap();
+        answer.expect_trailers();
+        assert!(!answer.takes_trailers());
+        answer.last(Bytes::from_static(b"turtle")).unwrap();
+        assert!(answer.takes_trailers() && !answer.is_complete());
+        answer.block(Bytes::from_static(b"ignored")).unwrap();
+        for (name, more) in [("x-a", true), ("x-b", false)] {
+            let fields = HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static("1"))]);
+            answer.trailers(fields, more).unwrap();
+        }
+        assert!(answer.is_complete());
+        let collected =
+            http_body_util::BodyExt::collect(receiver.await.unwrap().unwrap().into_body()).await.unwrap();
+        assert_eq!(collected.trailers().unwrap().len(), 2);
+        assert_eq!(collected.to_bytes(), "turtle");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use hawksbill_core::{Body, BuildError, Builder, Error, Kind, Turtle};
 use http::{Request, Response};
 use pyo3::prelude::*;
 
-use crate::asgi::{AsgiApp, EventLoop, Lifespan};
+use crate::asgi::{AsgiApp, EventLoop, Lifespan, WebSockets};
 use crate::detect::{self, Interface};
 use crate::target::Target;
 use crate::thread;
@@ -29,11 +29,19 @@ pub struct Options {
     pub queue: usize,
     /// ASGI: whether it is told when it starts and ends.
     pub lifespan: Lifespan,
+    /// ASGI: limits of its WebSocket connections, and what keeps them alive.
+    pub websocket: WebSockets,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { interface: None, threads: DEFAULT_THREADS, queue: DEFAULT_QUEUE, lifespan: Lifespan::Auto }
+        Self {
+            interface: None,
+            threads: DEFAULT_THREADS,
+            queue: DEFAULT_QUEUE,
+            lifespan: Lifespan::Auto,
+            websocket: WebSockets::default(),
+        }
     }
 }
 
@@ -116,7 +124,7 @@ async fn start(
             let Some(event_loop) = event_loop else {
                 return Err(BuildError::new(format!("application {name} is ASGI, but was to be WSGI")));
             };
-            Ok(Hosted::Asgi(AsgiApp::start(name, callable, &event_loop, options.lifespan).await?))
+            Ok(Hosted::Asgi(AsgiApp::start(name, callable, &event_loop, &options).await?))
         }
     }
 }

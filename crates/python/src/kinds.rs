@@ -8,7 +8,7 @@ use pyo3::{Py, PyAny};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::asgi::Lifespan;
+use crate::asgi::{Lifespan, WebSockets};
 use crate::detect::Interface;
 use crate::host::{self, DEFAULT_QUEUE, DEFAULT_THREADS, Options, Source};
 use crate::target::Target;
@@ -55,6 +55,12 @@ pub struct Asgi {
     /// Whether the application is told when it starts and ends: `auto` (if it takes part), `on` (it has to) or `off`.
     #[serde(default)]
     pub lifespan: Lifespan,
+    /// Its WebSocket connections. `max_message` is the longest that a client may send, all
+    /// fragments together and uncompressed. A client that has sent nothing for `ping` is asked for a sign of life, and
+    /// given up if it stays silent for `ping_timeout` (`0`: never). `compress`: permessage-deflate, where the client
+    /// offers it.
+    #[serde(default)]
+    pub websocket: WebSockets,
 }
 
 /// A Python application, hosted in this process; whether it is WSGI or ASGI is found by looking at it.
@@ -77,6 +83,12 @@ pub struct Callable {
     /// `off`.
     #[serde(default)]
     pub lifespan: Lifespan,
+    /// ASGI: its WebSocket connections. `max_message` is the longest that a client may send, all
+    /// fragments together and uncompressed. A client that has sent nothing for `ping` is asked for a sign of life, and
+    /// given up if it stays silent for `ping_timeout` (`0`: never). `compress`: permessage-deflate, where the client
+    /// offers it.
+    #[serde(default)]
+    pub websocket: WebSockets,
 }
 
 impl AppKind for Wsgi {
@@ -97,8 +109,12 @@ impl AppKind for Asgi {
     const NAME: &'static str = "asgi";
 
     fn build(self, cx: &mut Builder) -> Result<Turtle, BuildError> {
-        let options =
-            Options { interface: Some(Interface::Asgi), lifespan: self.lifespan, ..Options::default() };
+        let options = Options {
+            interface: Some(Interface::Asgi),
+            lifespan: self.lifespan,
+            websocket: self.websocket,
+            ..Options::default()
+        };
         build(cx, &self.asgi, self.dir, options)
     }
 }
@@ -112,6 +128,7 @@ impl AppKind for Callable {
             threads: self.threads.as_usize(),
             queue: self.queue.as_usize(),
             lifespan: self.lifespan,
+            websocket: self.websocket,
         };
         build(cx, &self.callable, self.dir, options)
     }
@@ -167,6 +184,7 @@ impl App for Live {
             "threads": self.options.threads,
             "queue": self.options.queue,
             "lifespan": self.options.lifespan,
+            "websocket": self.options.websocket,
         })
     }
 
@@ -196,7 +214,12 @@ mod tests {
         );
         assert_eq!(
             parse::<Asgi>("asgi = 'shop:app'\ndir = 'src'\nlifespan = 'off'").unwrap(),
-            serde_json::json!({ "asgi": "shop:app", "dir": "src", "lifespan": "off" })
+            serde_json::json!({
+                "asgi": "shop:app",
+                "dir": "src",
+                "lifespan": "off",
+                "websocket": { "max_message": "16MB", "ping": "20s", "ping_timeout": "20s", "compress": true },
+            })
         );
     }
 
@@ -207,6 +230,8 @@ mod tests {
         );
         assert!(parse::<Wsgi>("wsgi = 'shop:app'\nthreads = 0").unwrap_err().contains("from 1 to 1024"));
         assert!(parse::<Callable>("callable = 'shop:app'\nlifespan = 'yes'").is_err());
+        let pong = parse::<Asgi>("asgi = 'shop:app'\nwebsocket = { pong = '1s' }").unwrap_err();
+        assert!(pong.contains("unknown key 'pong'"), "{pong}");
     }
 
     #[test]

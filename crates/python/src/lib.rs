@@ -44,6 +44,7 @@ mod host;
 mod kinds;
 mod outgoing;
 mod pool;
+mod segment;
 pub mod surface;
 mod tally;
 mod target;
@@ -52,7 +53,7 @@ mod wsgi;
 
 use hawksbill_core::{Registry, RegistryError};
 
-pub use self::asgi::Lifespan;
+pub use self::asgi::{Lifespan, WebSockets};
 pub use self::detect::Interface;
 pub use self::host::{DEFAULT_QUEUE, DEFAULT_THREADS, Options};
 pub use self::kinds::{Asgi, Callable, Wsgi, live_app};

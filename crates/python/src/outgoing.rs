@@ -7,11 +7,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use hawksbill_core::{Error, Kind};
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
+
+use crate::segment::Segment;
 
 /// How many bytes may wait for the client before the application has to.
 const ROOM: usize = 128 * 1024;
@@ -20,12 +23,29 @@ const ROOM: usize = 128 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gone;
 
+/// What waits for the client.
+enum Block {
+    Bytes(Bytes),
+    File(Box<Segment>),
+}
+
+impl Block {
+    /// What it takes of the room: a file all of it, so that its sender waits until it is read.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::File(_) => ROOM,
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
-    blocks: VecDeque<Bytes>,
+    blocks: VecDeque<Block>,
     queued: usize,
     /// What is left of a promised length, for the size hint.
     remaining: Option<u64>,
+    trailers: Option<Box<HeaderMap>>,
     end: Option<Result<(), Error>>,
     gone: bool,
     taker: Option<Waker>,
@@ -58,15 +78,62 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
+impl State {
+    /// The next block that is queued; `None` where there is none.
+    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        let Some(block) = self.blocks.pop_front() else { return Poll::Ready(None) };
+        let weight = block.weight();
+        let bytes = match block {
+            Block::Bytes(bytes) => bytes,
+            Block::File(mut segment) => match segment.poll_block(cx) {
+                Poll::Ready(Some(Ok(bytes))) if segment.len() == 0 => bytes,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(self.fail(error)))),
+                polled => {
+                    self.blocks.push_front(Block::File(segment));
+                    let Poll::Ready(Some(Ok(bytes))) = polled else { return Poll::Pending };
+                    self.count(&bytes);
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+            },
+        };
+        self.queued -= weight;
+        self.count(&bytes);
+        Poll::Ready(Some(Ok(bytes)))
+    }
+
+    fn count(&mut self, bytes: &Bytes) {
+        self.remaining = self.remaining.map(|left| left.saturating_sub(bytes.len() as u64));
+    }
+
+    /// Nothing follows a file that could not be read; the sender finds nobody to send to.
+    fn fail(&mut self, error: std::io::Error) -> Error {
+        self.blocks.clear();
+        self.queued = 0;
+        self.gone = true;
+        self.end = Some(Ok(()));
+        self.trailers = None;
+        Error::new(Kind::Internal).because("a file could not be read to its end").caused_by(error)
+    }
+}
+
 impl Sender {
     /// Queues a block, whether there is room or not; [`poll_room`](Self::poll_room) tells when to give the next.
     pub(crate) fn push(&self, block: Bytes) -> Result<(), Gone> {
+        self.queue((!block.is_empty()).then_some(Block::Bytes(block)))
+    }
+
+    /// Queues a part of a file; there is room again when it is read.
+    pub(crate) fn push_file(&self, segment: Segment) -> Result<(), Gone> {
+        self.queue((segment.len() > 0).then(|| Block::File(Box::new(segment))))
+    }
+
+    fn queue(&self, block: Option<Block>) -> Result<(), Gone> {
         let mut state = lock(&self.state);
         if state.gone {
             return Err(Gone);
         }
-        if !block.is_empty() {
-            state.queued += block.len();
+        if let Some(block) = block {
+            state.queued += block.weight();
             state.blocks.push_back(block);
             let taker = state.taker.take();
             drop(state);
@@ -100,6 +167,14 @@ impl Sender {
 
     /// The body is complete.
     pub(crate) fn finish(self) {
+        self.end(Ok(()));
+    }
+
+    /// The body is complete, and these fields follow it (RFC 9110 section 6.5).
+    pub(crate) fn finish_with(self, trailers: HeaderMap) {
+        if !trailers.is_empty() {
+            lock(&self.state).trailers = Some(Box::new(trailers));
+        }
         self.end(Ok(()));
     }
 
@@ -141,18 +216,16 @@ impl http_body::Body for Outgoing {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let mut state = lock(&self.state);
-        if let Some(block) = state.blocks.pop_front() {
-            state.queued -= block.len();
-            state.remaining = state.remaining.map(|left| left.saturating_sub(block.len() as u64));
+        if let Some(block) = ready!(state.poll_block(cx)) {
             let giver = if state.queued < ROOM { state.giver.take() } else { None };
             drop(state);
             wake(giver);
-            return Poll::Ready(Some(Ok(Frame::data(block))));
+            return Poll::Ready(Some(block.map(Frame::data)));
         }
         match state.end.take() {
             Some(Ok(())) => {
                 state.end = Some(Ok(()));
-                Poll::Ready(None)
+                Poll::Ready(state.trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))))
             }
             Some(Err(error)) => {
                 state.end = Some(Ok(()));
@@ -167,7 +240,7 @@ impl http_body::Body for Outgoing {
 
     fn is_end_stream(&self) -> bool {
         let state = lock(&self.state);
-        state.blocks.is_empty() && matches!(state.end, Some(Ok(())))
+        state.blocks.is_empty() && state.trailers.is_none() && matches!(state.end, Some(Ok(())))
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -13,6 +13,8 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 
+pub use crate::asgi::ClientDisconnected;
+
 /// The version of the package.
 pub const VERSION: &str = hawksbill::VERSION;
 

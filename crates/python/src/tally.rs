@@ -22,6 +22,11 @@ impl Tally {
         values.next().is_none().then_some(Self { promised: Some(promised), sent: 0 })
     }
 
+    /// Promises a length.
+    pub(crate) fn promise(length: u64) -> Self {
+        Self { promised: Some(length), sent: 0 }
+    }
+
     /// The length that was promised.
     pub(crate) fn promised(self) -> Option<u64> {
         self.promised
@@ -29,14 +34,19 @@ impl Tally {
 
     /// Counts a block: the part of it that the promise has room for, and whether there was more.
     pub(crate) fn admit(&mut self, block: Bytes) -> (Bytes, bool) {
-        let length = block.len() as u64;
-        let room = self.promised.map_or(u64::MAX, |promised| promised.saturating_sub(self.sent));
-        self.sent = self.sent.saturating_add(length);
-        if length <= room {
+        let (admitted, excess) = self.admit_length(block.len() as u64);
+        if !excess {
             return (block, false);
         }
-        // `room` is less than a length that is a usize.
-        (block.slice(..usize::try_from(room).unwrap_or_default()), true)
+        // Less than a length that is a usize.
+        (block.slice(..usize::try_from(admitted).unwrap_or_default()), true)
+    }
+
+    /// Counts so many bytes: how many of them the promise has room for, and whether there were more.
+    pub(crate) fn admit_length(&mut self, length: u64) -> (u64, bool) {
+        let room = self.promised.map_or(u64::MAX, |promised| promised.saturating_sub(self.sent));
+        self.sent = self.sent.saturating_add(length);
+        (length.min(room), length > room)
     }
 
     /// Whether less was sent than promised.

@@ -56,7 +56,7 @@ async fn the_scope_has_the_types_of_the_specification() {
     };
     for (key, value) in [
         ("type", "'http'"),
-        ("asgi", "{'version': '3.0', 'spec_version': '2.4'}"),
+        ("asgi", "{'version': '3.0', 'spec_version': '2.5'}"),
         ("http_version", "'1.0'"),
         ("method", "'POST'"),
         ("scheme", "'https'"),
@@ -67,7 +67,7 @@ async fn the_scope_has_the_types_of_the_specification() {
         ("headers", "[(b'host', b'example.com'), (b'x-a', b'1'), (b'x-a', b'2')]"),
         ("client", "('192.0.2.7', 4711)"),
         ("server", "('127.0.0.1', 8000)"),
-        ("extensions", "{}"),
+        ("extensions", "{'http.response.pathsend': {}, 'http.response.zerocopysend': {}}"),
     ] {
         let found = ask(&probe(&format!("scope.get({key:?})")), request(), Body::empty()).await.unwrap();
         assert_eq!(found, value, "{key}");
@@ -382,5 +382,83 @@ async def app(scope, receive, send):
         assert_eq!(call.await.unwrap().unwrap().status(), 200);
     }
     assert!(app.eval("most").parse::<usize>().unwrap() > 50);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn after_the_response_nothing_is_received_and_nothing_sent_counts() {
+    let app = App::start(
+        "log = []
+async def app(scope, receive, send):
+    assert scope['type'] == 'http'
+    for _ in range(2):
+        await send({'type': 'http.response.start', 'status': 200})
+        await send({'type': 'http.response.body', 'body': b'once'})
+    await send({'type': 'http.response.body', 'body': b'ignored', 'more_body': True})
+    await send({'type': 'http.response.pathsend', 'path': '/nowhere'})
+    # Nobody wants to know what the request's body was any more.
+    log.extend([await receive(), await receive()])
+",
+    )
+    .await;
+    assert_eq!(app.get("/").await, (200, Bytes::from_static(b"once")));
+    app.until("log").await;
+    assert_eq!(app.eval("log"), "[{'type': 'http.disconnect'}, {'type': 'http.disconnect'}]");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_out_of_order_is_an_error_and_harms_nothing() {
+    let app = App::start(
+        "import os, tempfile
+log = []
+path = tempfile.NamedTemporaryFile()
+async def app(scope, receive, send):
+    assert scope['type'] == 'http'
+    async def fails(kind, **message):
+        try:
+            await send({'type': 'http.response.' + kind, **message})
+        except Exception as error:
+            log.append((kind, type(error).__name__))
+    await fails('body')
+    await fails('pathsend', path=path.name)
+    await fails('trailers', headers=[])
+    await fails('start', status='200')
+    await fails('start', status=200, headers=[('text', b'')])
+    await fails('unheard-of')
+    await fails('zerocopysend', file=None)
+    await fails('zerocopysend', file=__import__('io').StringIO())
+    await fails('zerocopysend', file=-1)
+    await fails('zerocopysend', file=path, offset=-1)
+    await send({'type': 'http.response.start', 'status': 200})
+    await fails('start', status=200)
+    await fails('trailers', headers=[])
+    await send({'type': 'http.response.body', 'body': b'fine', 'more_body': True})
+    await fails('start', status=200)
+    await fails('pathsend', path=path.name)
+    await send({'type': 'http.response.body'})
+",
+    )
+    .await;
+    assert_eq!(app.get("/").await, (200, Bytes::from_static(b"fine")));
+    let expected = [
+        ("body", "RuntimeError"),
+        ("pathsend", "RuntimeError"),
+        ("trailers", "RuntimeError"),
+        ("start", "ValueError"),
+        ("start", "TypeError"),
+        ("unheard-of", "ValueError"),
+        ("zerocopysend", "ValueError"),
+        ("zerocopysend", "UnsupportedOperation"),
+        ("zerocopysend", "OSError"),
+        ("zerocopysend", "ValueError"),
+        ("start", "RuntimeError"),
+        ("trailers", "RuntimeError"),
+        ("start", "RuntimeError"),
+        ("pathsend", "RuntimeError"),
+    ];
+    for (at, (kind, error)) in expected.iter().enumerate() {
+        assert_eq!(app.eval(&format!("log[{at}]")), format!("('{kind}', '{error}')"), "{at}");
+    }
     app.stop().await;
 }

@@ -5,7 +5,9 @@ mod common;
 
 use bytes::Bytes;
 use common::{App, PATIENCE, whole};
+use hawksbill_core::config::{Duration, Size};
 use hawksbill_core::{Body, Draining, Error as CoreError, Kind, Upgrade, Upgraded};
+use hawksbill_python::{Options, WebSockets};
 use hawksbill_websocket::client::ClientHandshake;
 use hawksbill_websocket::{CloseFrame, Config, DeflateConfig, Error, Message, Role, WebSocket};
 use http::{Request, Response};
@@ -322,5 +324,110 @@ async def app(scope, receive, send):
     assert!(given_up.is_err());
     app.until("len(log) == 3").await;
     assert_eq!(app.eval("log[1:]"), "[{'type': 'websocket.disconnect', 'code': 1006, 'reason': ''}, 'gone']");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_settings_hold() {
+    let websocket = WebSockets { max_message: Size::new(1000), compress: false, ..WebSockets::default() };
+    let app = App::with(ECHO, Options { websocket, ..Options::default() }).await.unwrap();
+    let handshake = ClientHandshake::new().unwrap().deflate(DeflateConfig::default());
+    let (response, client) = connect(&app, handshake, Draining::never()).await.unwrap();
+    assert!(!response.headers().contains_key("sec-websocket-extensions"));
+    let mut client = client.unwrap();
+    let fits = Message::binary(vec![1; 1000]);
+    client.send(fits.clone()).await.unwrap();
+    assert_eq!(receive(&mut client).await.unwrap(), fits);
+    client.send(Message::binary(vec![1; 1001])).await.unwrap();
+    let Message::Close(Some(frame)) = receive(&mut client).await.unwrap() else { panic!("no close frame") };
+    assert_eq!(frame.code.0, 1009);
+    app.until("log[-1].get('code') == 1009").await;
+    app.stop().await;
+}
+
+fn pinging(every: u64, timeout: u64) -> Options {
+    let websocket = WebSockets {
+        ping: Duration::from_millis(every),
+        ping_timeout: Duration::from_millis(timeout),
+        ..WebSockets::default()
+    };
+    Options { websocket, ..Options::default() }
+}
+
+#[tokio::test]
+async fn a_client_that_answers_pings_is_kept_and_a_silent_one_is_given_up() {
+    let app = App::with(ECHO, pinging(50, 300)).await.unwrap();
+    let mut client = open(&app).await;
+    // Receiving answers them.
+    for _ in 0..10 {
+        assert!(matches!(receive(&mut client).await, Ok(Message::Ping(_))));
+    }
+    assert_eq!(app.eval("len(log)"), "2");
+    // From now on nothing is read, and so nothing is answered.
+    app.until("log[-1] == {'type': 'websocket.disconnect', 'code': 1006, 'reason': ''}").await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_in_the_middle_of_a_long_frame_is_alive() {
+    let app = App::with(ECHO, pinging(50, 150)).await.unwrap();
+    let mut raw = open(&app).await.into_inner();
+    let head = [0x82, 0xFE, 0x03, 0xE8, 0, 0, 0, 0];
+    tokio::io::AsyncWriteExt::write_all(&mut raw, &head).await.unwrap();
+    for _ in 0..10 {
+        tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+        tokio::io::AsyncWriteExt::write_all(&mut raw, &[7; 100]).await.unwrap();
+    }
+    app.until("log[-1].get('bytes') == bytes([7] * 1000)").await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn without_an_interval_nobody_is_asked() {
+    let app = App::with(ECHO, pinging(0, 10)).await.unwrap();
+    let mut client = open(&app).await;
+    let asked = tokio::time::timeout(std::time::Duration::from_millis(200), client.recv()).await;
+    assert!(asked.is_err(), "{asked:?}");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn sending_on_a_closed_connection_raises_an_oserror_of_our_own() {
+    let app = App::start(
+        "log = []
+async def app(scope, receive, send):
+    assert scope['type'] == 'websocket'
+    await send({'type': 'websocket.accept'})
+    await receive()
+    for message in ({}, {'text': 'a', 'bytes': b'b'}, {'text': None}, {'text': b'a'}, {'bytes': 'a'}):
+        try:
+            await send({'type': 'websocket.send', **message})
+        except Exception as error:
+            log.append(type(error).__name__)
+    await send({'type': 'websocket.send', 'text': 'a', 'bytes': None})
+    if scope['query_string'] == b'q=2':
+        await send({'type': 'websocket.close', 'reason': 'ü' * 100})
+    else:
+        while (await receive())['type'] != 'websocket.disconnect': pass
+    try:
+        await send({'type': 'websocket.send', 'text': 'late'})
+    except OSError as error:
+        log.append((type(error).__name__, type(error).__module__))
+        raise
+",
+    )
+    .await;
+    let mut client = open(&app).await;
+    client.send(Message::text("go")).await.unwrap();
+    assert_eq!(receive(&mut client).await.unwrap(), Message::text("a"));
+    // A reason is any string; a frame has room for 123 bytes of it.
+    let Message::Close(Some(frame)) = receive(&mut client).await.unwrap() else { panic!("no close frame") };
+    assert_eq!((frame.code.0, frame.reason.as_str()), (1000, "ü".repeat(61).as_str()));
+    app.until("len(log) == 6").await;
+    assert_eq!(
+        app.eval("log"),
+        "['ValueError', 'ValueError', 'ValueError', 'TypeError', 'TypeError', \
+         ('ClientDisconnected', 'hawksbill')]"
+    );
     app.stop().await;
 }

@@ -4,6 +4,7 @@ use http::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, StatusCode, Uri, Version};
+use hyper::ext::Protocol;
 
 use crate::settings::{Refusal, Settings};
 
@@ -14,7 +15,7 @@ use crate::settings::{Refusal, Settings};
 /// The first rule that it breaks.
 pub(crate) fn check(parts: &mut Parts, settings: &Settings) -> Result<(), Refusal> {
     sizes(parts, settings)?;
-    target(&parts.method, &parts.uri)?;
+    target(parts)?;
     transfer_encoding(&parts.headers)?;
     host(parts)
 }
@@ -33,13 +34,22 @@ fn sizes(parts: &Parts, settings: &Settings) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// RFC 9112 section 3.2: an origin server answers origin-form, absolute-form, and `*` for OPTIONS.
-fn target(method: &Method, uri: &Uri) -> Result<(), Refusal> {
-    if method == Method::CONNECT {
-        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served"));
+/// RFC 9112 section 3.2: an origin server answers origin-form, absolute-form, and `*` for OPTIONS. A CONNECT is served
+/// where it asks for a WebSocket (RFC 8441 section 4).
+fn target(parts: &Parts) -> Result<(), Refusal> {
+    let (method, protocol) = (&parts.method, parts.extensions.get::<Protocol>());
+    if *method == Method::CONNECT {
+        match protocol {
+            None => return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served")),
+            Some(protocol) if protocol.as_str().eq_ignore_ascii_case("websocket") => {}
+            Some(protocol) => {
+                let rule = format!("CONNECT for the protocol '{}' is not served", protocol.as_str());
+                return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, rule));
+            }
+        }
     }
-    let path = uri.path();
-    if path.starts_with('/') || (path == "*" && method == Method::OPTIONS) {
+    let path = parts.uri.path();
+    if path.starts_with('/') || (path == "*" && *method == Method::OPTIONS) {
         return Ok(());
     }
     Err(Refusal::bad_request("the request target is neither a path nor a URL"))

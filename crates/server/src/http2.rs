@@ -70,6 +70,8 @@ fn builder(settings: &Settings) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
+        // WebSockets come as streams (RFC 8441).
+        .enable_connect_protocol()
         .max_concurrent_streams(settings.max_concurrent_streams)
         .max_header_list_size(u32::try_from(settings.max_header_size).unwrap_or(u32::MAX))
         // A client that is gone without a word is found out by asking it.

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use hawksbill_core::{Body, Error, InfallibleTurtle, Kind, Upgrade, Upgraded};
-use http::header::{CONNECTION, EXPECT, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as HttpBody;
@@ -39,8 +39,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let shared = &self.shared;
         let under_way = UnderWay::begin(shared);
         let (mut parts, incoming) = request.into_parts();
-        // Connections are handed over here, after a 101 alone, and not by hyper.
-        parts.extensions.remove::<OnUpgrade>();
+        // Connections are handed over here, and only where the request is one that asks for it.
+        let stream = parts.extensions.remove::<OnUpgrade>();
         shared.request_begins(&parts, !incoming.is_end_stream());
         let mut answer = Answer {
             shared: shared.clone(),
@@ -49,7 +49,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             under_way: Some(under_way),
             state: State::Panicked,
         };
-        match prepare(parts, &incoming, &mut answer.upgrade, shared) {
+        match prepare(parts, &incoming, stream, &mut answer.upgrade, shared) {
             Err(refusal) => answer.state = State::Refused(refusal),
             Ok(parts) => {
                 let request = Request::from_parts(parts, RequestBody::wrap(incoming, shared));
@@ -68,7 +68,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 fn prepare(
     mut parts: Parts,
     incoming: &Incoming,
-    upgrade: &mut Option<oneshot::Sender<Upgraded>>,
+    stream: Option<OnUpgrade>,
+    upgrade: &mut Option<Switch>,
     shared: &Shared,
 ) -> Result<Parts, Refusal> {
     let checked = check::check(&mut parts, &shared.settings);
@@ -81,14 +82,30 @@ fn prepare(
     if parts.version == Version::HTTP_11 && incoming.is_end_stream() && upgrade::is_asked_for(&parts.headers)
     {
         let (sender, connection) = oneshot::channel();
-        *upgrade = Some(sender);
+        *upgrade = Some(Switch::Connection(sender));
         parts.extensions.insert(shared.control.draining());
         parts.extensions.insert(Upgrade::new(async {
             let ended = |_| Error::new(Kind::Canceled).because("the connection ended before it was upgraded");
             connection.await.map_err(ended)
         }));
     }
+    if let Some(stream) =
+        stream.filter(|_| parts.version == Version::HTTP_2 && parts.method == Method::CONNECT)
+    {
+        let (sender, accepted) = oneshot::channel();
+        *upgrade = Some(Switch::Stream(sender));
+        parts.extensions.insert(shared.control.draining());
+        parts.extensions.insert(Upgrade::new(upgrade::stream(stream, accepted)));
+    }
     Ok(parts)
+}
+
+/// Who waits to take over what a request came on.
+enum Switch {
+    /// The connection, after a 101.
+    Connection(oneshot::Sender<Upgraded>),
+    /// A stream of HTTP/2, after a 2xx: it is under way until it ends.
+    Stream(oneshot::Sender<UnderWay>),
 }
 
 /// A response under way.
@@ -96,8 +113,7 @@ pub(crate) struct Answer {
     shared: Arc<Shared>,
     /// For the log. Taken by the response.
     about: Option<(Method, Uri)>,
-    /// Who waits for the connection, should the response be a 101.
-    upgrade: Option<oneshot::Sender<Upgraded>>,
+    upgrade: Option<Switch>,
     under_way: Option<UnderWay>,
     state: State,
 }
@@ -137,25 +153,41 @@ impl Answer {
     fn finish(&mut self, mut response: Response<Body>, closes: bool) -> Response<ResponseBody> {
         let about = self.about.take().unwrap_or_default();
         let under_way = self.under_way.take().unwrap_or_else(|| UnderWay::begin(&self.shared));
-        let conforms = match response.status() {
-            StatusCode::SWITCHING_PROTOCOLS if self.upgrade.is_none() => {
-                Err("101 answers a request that asks for no upgrade".to_owned())
-            }
-            _ => response::conform(&mut response, &about.0),
-        };
+        let conforms = response::conform(&mut response, &about.0)
+            .and_then(|promised| self.switch(&mut response).map(|()| promised));
         let promised = conforms.unwrap_or_else(|why| {
             let (method, path) = (&about.0, about.1.path());
             tracing::error!(target: "hawksbill::error", "{method} {path}: the response cannot be sent: {why}");
             response = failed();
             response::conform(&mut response, method).unwrap_or_default()
         });
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            self.shared.switch_to(self.upgrade.take());
-        } else if !self.shared.http2 && (closes || self.shared.closes_after_response()) {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS
+            && !self.shared.http2
+            && (closes || self.shared.closes_after_response())
+        {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         self.shared.activity.response_begins();
         response.map(|body| ResponseBody::new(body, promised, about, under_way))
+    }
+
+    /// Hands over the connection after a 101, or the stream after the 2xx that means the same for a CONNECT.
+    fn switch(&mut self, response: &mut Response<Body>) -> Result<(), String> {
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        match self.upgrade.take() {
+            Some(Switch::Connection(taker)) if switches => {
+                self.shared.switch_to(Some(taker));
+                Ok(())
+            }
+            _ if switches => Err("101 answers a request that asks for no upgrade".to_owned()),
+            Some(Switch::Stream(taker)) if response.status().is_success() => {
+                response.headers_mut().remove(CONTENT_LENGTH);
+                *response.body_mut() = Body::empty();
+                let taken = taker.send(UnderWay::begin(&self.shared));
+                taken.map_err(|_| "it accepts a CONNECT, and nobody takes the stream".to_owned())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn log_panic(&self, panic: &(dyn Any + Send)) {

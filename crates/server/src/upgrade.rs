@@ -1,14 +1,20 @@
-//! Connections that speak another protocol after a 101.
+//! Connections that speak another protocol after a 101, and streams of HTTP/2 that do after a 200.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use hawksbill_core::{Error, Kind, Upgraded};
 use http::header::{CONNECTION, HeaderMap, UPGRADE};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 
+use crate::body::UnderWay;
 use crate::drain::{Open, Stage};
 use crate::io::Transport;
 
@@ -43,6 +49,47 @@ impl<S: Transport> UpgradedStream<S> {
             return Poll::Ready(Err(ended()));
         }
         polled
+    }
+}
+
+/// The stream of an accepted CONNECT (RFC 8441 section 5), as a connection of its own.
+pub(crate) async fn stream(
+    stream: OnUpgrade,
+    accepted: oneshot::Receiver<UnderWay>,
+) -> Result<Upgraded, Error> {
+    let canceled = || Error::new(Kind::Canceled).because("the stream ended before it was accepted");
+    let under_way = accepted.await.map_err(|_| canceled())?;
+    let stream = stream.await.map_err(|error| canceled().caused_by(error))?;
+    Ok(Upgraded::new(ConnectStream { stream: TokioIo::new(stream), _under_way: under_way }, Bytes::new()))
+}
+
+/// A stream that keeps its connection from being taken for idle.
+struct ConnectStream {
+    stream: TokioIo<hyper::upgrade::Upgraded>,
+    _under_way: UnderWay,
+}
+
+impl AsyncRead for ConnectStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ConnectStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -25,6 +25,9 @@ HTTP:
 | `/send-until-gone?id=I` | sends until `send` raises or the task is cancelled |
 | `/gone?id=I` | JSON list of what such a request saw |
 | `/state` | the lifespan state's counters; each request adds one to `requests` |
+| `/trailers` | `turtle`, with the trailers x-sum and x-count if they are announced |
+| `/path?path=P&length=N` | the file P by `http.response.pathsend`; the text of what it raises |
+| `/file?path=P` | the file P by several `http.response.zerocopysend` among blocks of text |
 
 WebSocket:
 
@@ -36,6 +39,7 @@ WebSocket:
 | `/ws/headers` | accepts with the header `x-probe: yes` |
 | `/ws/close?code=C&reason=R` | accepts, then closes |
 | `/ws/reject` | closes before accepting: 403 |
+| `/ws/deny` | a 401 with a body, by the denial response |
 | `/ws/fail` | raises after accepting |
 | `/ws/track?id=I` | notes every message received, for `/gone?id=I` |
 | `/ws/flood?count=N&size=S` | sends N binary messages of S bytes, then closes |
@@ -310,6 +314,44 @@ async def show_state(exchange: Exchange) -> None:
     await exchange.json({**state["counts"], "plain": plain})
 
 
+async def trailers(exchange: Exchange) -> None:
+    announced = "http.response.trailers" in exchange.scope["extensions"]
+    names = (b"trailer", b"x-sum, x-count")
+    start = {"type": "http.response.start", "status": 200, "headers": [names]}
+    await exchange.send({**start, "trailers": announced})
+    await exchange.body(b"turtle" if announced else b"no trailers", more=True)
+    await exchange.body()
+    if announced:
+        kind = "http.response.trailers"
+        await exchange.send({"type": kind, "headers": [(b"x-sum", b"42")], "more_trailers": True})
+        await exchange.send({"type": kind, "headers": [(b"x-count", b"6")]})
+
+
+async def send_path(exchange: Exchange) -> None:
+    length = exchange.query.get("length")
+    await exchange.start(200, *([("content-length", length)] if length else []))
+    try:
+        await exchange.send({"type": "http.response.pathsend", "path": exchange.query["path"]})
+    except (OSError, ValueError, RuntimeError) as error:
+        # Nothing is sent yet, but the start cannot be taken back.
+        await exchange.body(f"{type(error).__name__}: {error}".encode())
+
+
+async def send_file(exchange: Exchange) -> None:
+    kind = "http.response.zerocopysend"
+    with open(exchange.query["path"], "rb") as file:
+        await exchange.start(200)
+        await exchange.body(b"<", more=True)
+        await exchange.send({"type": kind, "file": file, "count": 10, "more_body": True})
+        await exchange.body(b"|", more=True)
+        # From where the file stands now.
+        await exchange.send({"type": kind, "file": file, "more_body": True})
+        await exchange.body(b"|", more=True)
+        await exchange.send({"type": kind, "file": file, "offset": 5, "count": 3, "more_body": True})
+        await exchange.body(b">", more=True)
+        await exchange.send({"type": kind, "file": file, "offset": 0, "count": 1})
+
+
 async def accept(exchange: Exchange, **extra: Any) -> None:
     """Takes `websocket.connect` and accepts."""
     message = await exchange.receive()
@@ -354,6 +396,15 @@ async def ws_reject(exchange: Exchange) -> None:
     await exchange.send({"type": "websocket.close"})
 
 
+async def ws_deny(exchange: Exchange) -> None:
+    await exchange.receive()
+    assert "websocket.http.response" in exchange.scope["extensions"]
+    kind, headers = "websocket.http.response", [(b"www-authenticate", b"Basic")]
+    await exchange.send({"type": f"{kind}.start", "status": 401, "headers": headers})
+    await exchange.send({"type": f"{kind}.body", "body": b"who ", "more_body": True})
+    await exchange.send({"type": f"{kind}.body", "body": b"are you?"})
+
+
 async def ws_fail(exchange: Exchange) -> None:
     await accept(exchange)
     raise RuntimeError("probe: in a WebSocket")
@@ -389,12 +440,14 @@ HTTP: dict[str, Handler] = {
     "/digest": digest,
     "/echo": echo,
     "/fail/before": fail_before,
+    "/file": send_file,
     "/fail/middle": fail_middle,
     "/fail/none": fail_none,
     "/fail/order": fail_order,
     "/fail/started": fail_started,
     "/gone": gone,
     "/header": header,
+    "/path": send_path,
     "/redirect": redirect,
     "/scope": show_scope,
     "/send-until-gone": send_until_gone,
@@ -403,12 +456,14 @@ HTTP: dict[str, Handler] = {
     "/slow": slow,
     "/state": show_state,
     "/status": status,
+    "/trailers": trailers,
     "/until-gone": until_gone,
 }
 
 WEBSOCKET: dict[str, Handler] = {
     "/ws": ws_echo,
     "/ws/close": ws_close,
+    "/ws/deny": ws_deny,
     "/ws/fail": ws_fail,
     "/ws/flood": ws_flood,
     "/ws/headers": ws_headers,

@@ -129,9 +129,10 @@ fn origin(flag: &Flag, matches: &ArgMatches) -> Origin {
 /// The fields of a schema with the first sentence of their documentation.
 fn fields(schema: &serde_json::Value, generator: &SchemaGenerator) -> Vec<Flag> {
     let properties = resolve(schema, generator).get("properties").and_then(serde_json::Value::as_object);
-    let flag =
-        |(key, schema): (&String, &serde_json::Value)| Flag { key: key.clone(), help: description(schema) };
-    properties.into_iter().flatten().map(flag).collect()
+    // A table has no spelling as a flag.
+    let is_table = |schema| resolve(schema, generator).get("properties").is_some();
+    let plain = properties.into_iter().flatten().filter(|(_, schema)| !is_table(schema));
+    plain.map(|(key, schema)| Flag { key: key.clone(), help: description(schema) }).collect()
 }
 
 /// Follows a reference into the generator's definitions.

@@ -147,10 +147,17 @@ impl Waiting {
     }
 }
 
-/// A client that left is an `OSError`, as the specification says since 2.4.
+pyo3::create_exception!(
+    hawksbill,
+    ClientDisconnected,
+    PyOSError,
+    "Nothing can be sent any more: the connection is closed."
+);
+
+/// A client that left is an `OSError` of our own, as the specification says since 2.4.
 pub(super) fn raise(trouble: Trouble) -> PyErr {
     match trouble {
-        Trouble::Left => PyOSError::new_err(trouble.to_string()),
+        Trouble::Left => ClientDisconnected::new_err(trouble.to_string()),
         Trouble::BadLength => PyValueError::new_err(trouble.to_string()),
         _ => PyRuntimeError::new_err(trouble.to_string()),
     }

@@ -3,6 +3,8 @@
 //! The exchange is the waker of everything it waits for: when the client's next bytes, room for ours, or its leaving
 //! come, it has itself given a turn on the event loop, and resolves the futures that wait.
 
+use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,20 +15,21 @@ use hawksbill_core::{Body, Error};
 use http::Method;
 use http::request::Parts;
 use http_body::Body as _;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tokio::runtime::Handle;
 
-use super::conversation::{Conversation, Event, Waiting, raise};
+use super::conversation::{Conversation, Event, Waiting, is_done, raise};
 use super::event_loop::{Loop, Turn};
 use super::message::Message;
-use super::{Application, scope};
+use super::{Application, file, scope};
 use crate::answer::{Answer, Reply, Trouble};
 use crate::broken::Broken;
 use crate::facts::{Facts, describe};
 use crate::failure::Failure;
+use crate::segment::Segment;
 
 /// A request and its answer.
 pub(super) struct Exchange {
@@ -36,6 +39,8 @@ pub(super) struct Exchange {
     description: String,
     runtime: Option<Handle>,
     broken: Broken,
+    /// Whether the client takes fields behind the body.
+    takes_trailers: bool,
     waiting: Waiting,
     state: Mutex<State>,
 }
@@ -45,6 +50,15 @@ struct State {
     incoming: Incoming,
     answer: Answer,
     over: bool,
+    /// A file that is being opened for `http.response.pathsend`.
+    opening: Option<Opening>,
+}
+
+/// A file on its way from its path, and who waits for it.
+struct Opening {
+    path: PathBuf,
+    future: Py<PyAny>,
+    file: Option<io::Result<Segment>>,
 }
 
 /// The request body on its way in.
@@ -67,18 +81,21 @@ impl Exchange {
         let runtime = if body.is_end_stream() { None } else { Handle::try_current().ok() };
         let answer = Answer::new(reply, parts.method == Method::HEAD, broken.clone());
         let description = describe(&parts.method, &parts.uri);
+        let takes_trailers = scope::takes_trailers(&parts);
         Arc::new(Self {
             application,
             posted: AtomicBool::new(false),
             description,
             runtime,
             broken,
+            takes_trailers,
             waiting: Waiting::default(),
             state: Mutex::new(State {
                 request: Some(parts),
                 incoming: Incoming { body: Some(body), ahead: None, told_end: false },
                 answer,
                 over: false,
+                opening: None,
             }),
         })
     }
@@ -101,7 +118,7 @@ impl Exchange {
             return Ok(());
         };
         let state = self.application.state(py);
-        let scope = scope::http(py, Facts::new(parts), state.as_ref())?;
+        let scope = scope::http(py, Facts::new(parts), self.takes_trailers, state.as_ref())?;
         let receive = Receive { exchange: self.clone(), event_loop: event_loop.clone().unbind() };
         let send = Send { exchange: self.clone(), event_loop: event_loop.clone().unbind() };
         let awaitable = callable.bind(py).call1((scope, receive, send))?;
@@ -116,10 +133,12 @@ impl Exchange {
         let mut state = self.lock();
         state.over = true;
         state.incoming.body = None;
+        let opening = state.opening.take();
         let complete = state.answer.is_complete();
         let left = matches!(state.answer.poll_left(&mut Context::from_waker(Waker::noop())), Poll::Ready(()))
             && !complete;
         drop(state);
+        drop(opening);
         self.waiting.release(py);
         let failure = match result {
             Err(error) => Failure::new(py, &error),
@@ -152,15 +171,44 @@ impl Exchange {
         let streaming = match kind.to_str()? {
             "http.response.start" => {
                 let head = message.head()?;
-                self.lock().answer.start(head, false).map_err(raise)?;
+                let trailers = self.takes_trailers && message.flag(intern!(py, "trailers"))?;
+                let mut state = self.lock();
+                // What follows a complete response is ignored (ASGI "Response Body").
+                if !state.answer.is_complete() {
+                    state.answer.start(head, false).map_err(raise)?;
+                    if trailers {
+                        state.answer.expect_trailers();
+                    }
+                }
                 false
             }
             "http.response.body" => {
                 let (block, more) = message.body()?;
                 let mut state = self.lock();
+                state.check_unmixed()?;
                 let sent = if more { state.answer.block(block) } else { state.answer.last(block) };
                 sent.map_err(raise)?;
                 more
+            }
+            "http.response.zerocopysend" => {
+                let more = message.flag(intern!(py, "more_body"))?;
+                let segment = file::segment(&message)?;
+                let mut state = self.lock();
+                state.check_unmixed()?;
+                state.answer.file(segment, more).map_err(raise)?;
+                more
+            }
+            "http.response.pathsend" => return self.send_path(event_loop, file::path(&message)?),
+            "http.response.trailers" => {
+                let (fields, more) = (message.headers()?, message.flag(intern!(py, "more_trailers"))?);
+                let mut state = self.lock();
+                if !state.answer.takes_trailers() {
+                    return Err(PyRuntimeError::new_err(
+                        "trailers follow the last block of a response whose start says 'trailers': True",
+                    ));
+                }
+                state.answer.trailers(fields, more).map_err(raise)?;
+                false
             }
             other => {
                 return Err(PyValueError::new_err(format!(
@@ -175,6 +223,70 @@ impl Exchange {
         self.resume_receivers(py)?;
         Ok(event_loop.get().done(py))
     }
+
+    /// Has the file opened elsewhere, since that may take its time; [`send_opened`](Self::send_opened) goes on.
+    fn send_path<'py>(
+        self: &Arc<Self>,
+        event_loop: &Bound<'py, Loop>,
+        path: PathBuf,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = event_loop.py();
+        let future = event_loop.get().create_future(py)?;
+        {
+            let mut state = self.lock();
+            state.check_unmixed()?;
+            if state.answer.is_complete() {
+                return Ok(event_loop.get().done(py));
+            }
+            if state.answer.is_sent() {
+                return Err(raise_mixed());
+            }
+            state.opening = Some(Opening { path: path.clone(), future: future.clone().unbind(), file: None });
+        }
+        let exchange = self.clone();
+        self.application.runtime().spawn_blocking(move || {
+            let file = Segment::open(&path);
+            if let Some(opening) = &mut exchange.lock().opening {
+                opening.file = Some(file);
+            }
+            exchange.wake();
+        });
+        Loop::awaiting(&future)
+    }
+
+    /// Answers with the file that was to be opened, if it is.
+    fn send_opened(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let Some(Opening { path, future, file }) =
+            self.lock().opening.take_if(|opening| opening.file.is_some())
+        else {
+            return Ok(());
+        };
+        let (future, Some(file)) = (future.into_bound(py), file) else { return Ok(()) };
+        // Whoever was cancelled has sent nothing.
+        if is_done(&future)? {
+            return Ok(());
+        }
+        let sent = match file {
+            Ok(segment) => self.lock().answer.file(segment, false).map_err(raise),
+            Err(error) => Err(file::raise(py, &error, &path)),
+        };
+        match sent {
+            Ok(()) => future.call_method1(intern!(py, "set_result"), (py.None(),))?,
+            Err(error) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))?,
+        };
+        Ok(())
+    }
+}
+
+impl State {
+    /// A file that is sent by its path is the whole body.
+    fn check_unmixed(&self) -> PyResult<()> {
+        if self.opening.is_some() { Err(raise_mixed()) } else { Ok(()) }
+    }
+}
+
+fn raise_mixed() -> PyErr {
+    PyRuntimeError::new_err("'http.response.pathsend' is the whole body: nothing is sent before or after it")
 }
 
 impl Conversation for Exchange {
@@ -188,6 +300,9 @@ impl Conversation for Exchange {
         let _entered = self.runtime.as_ref().map(Handle::enter);
         let mut state = self.lock();
         let state = &mut *state;
+        if state.answer.is_complete() {
+            return Poll::Ready(Incident::Disconnect);
+        }
         if !state.incoming.told_end {
             match state.incoming.poll(cx) {
                 Poll::Ready(Ok((block, more))) => return Poll::Ready(Incident::Request(block, more)),
@@ -223,7 +338,7 @@ impl Turn for Exchange {
                     Ok(())
                 }
             },
-            None => self.resume(py),
+            None => self.send_opened(py).and_then(|()| self.resume(py)),
         };
         if let Err(error) = result {
             Failure::new(py, &error).log(self.application.name(), &self.description);

@@ -23,6 +23,10 @@ impl<'a, 'py> Message<'a, 'py> {
         Err(PyTypeError::new_err(format!("a message must be a dict, not {found}")))
     }
 
+    pub(super) fn py(&self) -> Python<'py> {
+        self.0.py()
+    }
+
     /// The `type`.
     pub(super) fn kind(&self) -> PyResult<Bound<'py, PyString>> {
         let kind = self.0.get_item(intern!(self.0.py(), "type"))?;
@@ -75,8 +79,12 @@ impl<'a, 'py> Message<'a, 'py> {
             Some(body) => to_bytes(&body, "a body")?,
             None => Bytes::new(),
         };
-        let more = self.get(intern!(py, "more_body"))?.is_some_and(|more| more.is_truthy().unwrap_or(false));
-        Ok((body, more))
+        Ok((body, self.flag(intern!(py, "more_body"))?))
+    }
+
+    /// Whether a value is there and true.
+    pub(super) fn flag(&self, key: &Bound<'py, PyString>) -> PyResult<bool> {
+        self.0.get_item(key)?.map_or(Ok(false), |value| value.is_truthy())
     }
 }
 

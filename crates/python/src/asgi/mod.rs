@@ -6,18 +6,20 @@
 mod awaitable;
 mod conversation;
 mod event_loop;
+mod file;
 mod http;
 mod lane;
 mod lifespan;
 mod message;
 mod scope;
+mod settings;
 mod wakeup;
 mod websocket;
 mod wire;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ::http::{Request, Response};
+use ::http::{Method, Request, Response};
 use hawksbill_core::{Body, BuildError, Draining, Error, Kind, Upgrade};
 use hawksbill_websocket::handshake::{OpeningHandshake, is_upgrade};
 use pyo3::prelude::*;
@@ -25,12 +27,15 @@ use pyo3::types::PyDict;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+pub use self::conversation::ClientDisconnected;
 pub(crate) use self::event_loop::EventLoop;
 use self::event_loop::Remote;
 use self::http::Exchange;
 use self::lifespan::Life;
 pub use self::lifespan::Lifespan;
+pub use self::settings::WebSockets;
 use self::websocket::Socket;
+use crate::host::Options;
 use crate::thread;
 
 /// An ASGI application with its life.
@@ -44,6 +49,9 @@ pub(crate) struct AsgiApp {
 struct Application {
     name: String,
     remote: Arc<Remote>,
+    websockets: WebSockets,
+    /// Where files are opened.
+    runtime: Handle,
     /// Empty once the application is stopped.
     objects: Mutex<Option<Objects>>,
 }
@@ -64,22 +72,24 @@ impl AsgiApp {
         name: &str,
         callable: Py<PyAny>,
         event_loop: &EventLoop,
-        lifespan: Lifespan,
+        options: &Options,
     ) -> Result<Self, BuildError> {
         event_loop.start().await?;
         let application = Arc::new(Application {
             name: name.to_owned(),
             remote: event_loop.remote().clone(),
+            websockets: options.websocket,
+            runtime: Handle::current(),
             objects: Mutex::new(Some(Objects { callable, state: None })),
         });
-        let life = Life::start(&application, lifespan).await?;
+        let life = Life::start(&application, options.lifespan).await?;
         Ok(Self { application, life })
     }
 
     /// Asks the application.
     pub(crate) async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
-        let upgrade =
-            if is_upgrade(request.headers()) { request.extensions().get::<Upgrade>().cloned() } else { None };
+        let asks = is_upgrade(request.headers()) || request.method() == Method::CONNECT;
+        let upgrade = if asks { request.extensions().get::<Upgrade>().cloned() } else { None };
         if let Some(upgrade) = upgrade {
             return self.open(request, upgrade).await;
         }
@@ -95,8 +105,12 @@ impl AsgiApp {
 
     /// Asks the application for a WebSocket.
     async fn open(&self, request: Request<Body>, upgrade: Upgrade) -> Result<Response<Body>, Error> {
-        let opening =
-            OpeningHandshake::from_request(&request).map_err(|error| websocket::malformed(&error))?;
+        let opening = match *request.method() {
+            // Servers let no CONNECT for anything else through with an upgrade.
+            Method::CONNECT => OpeningHandshake::from_extended_connect(&request, "websocket"),
+            _ => OpeningHandshake::from_request(&request),
+        };
+        let opening = opening.map_err(|error| websocket::malformed(&error))?;
         let draining = Draining::of(&request);
         let (parts, _) = request.into_parts();
         let (reply, answer) = oneshot::channel();
@@ -126,6 +140,10 @@ impl Application {
 
     fn remote(&self) -> &Remote {
         &self.remote
+    }
+
+    fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     fn callable(&self, py: Python<'_>) -> Option<Py<PyAny>> {

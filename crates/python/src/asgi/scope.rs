@@ -1,6 +1,7 @@
 //! Connection scopes (ASGI "HTTP Connection Scope" and "WebSocket Connection Scope").
 
 use hawksbill_core::{Address, Scheme};
+use http::request::Parts;
 use http::{Version, header};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -9,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use crate::facts::Facts;
 
 /// The version of the HTTP and WebSocket message format that is spoken here.
-const SPEC_VERSION: &str = "2.4";
+const SPEC_VERSION: &str = "2.5";
 
 /// What the two scopes share. `state` is copied, as the lifespan specification says.
 pub(super) fn common<'py>(
@@ -41,6 +42,7 @@ pub(super) fn common<'py>(
 pub(super) fn http<'py>(
     py: Python<'py>,
     facts: Facts<'_>,
+    takes_trailers: bool,
     state: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let scope = common(py, facts, intern!(py, "http"), state)?;
@@ -50,8 +52,22 @@ pub(super) fn http<'py>(
         Scheme::Https => intern!(py, "https"),
     };
     scope.set_item(intern!(py, "scheme"), scheme)?;
-    scope.set_item(intern!(py, "extensions"), PyDict::new(py))?;
+    let extensions = PyDict::new(py);
+    extensions.set_item(intern!(py, "http.response.pathsend"), PyDict::new(py))?;
+    extensions.set_item(intern!(py, "http.response.zerocopysend"), PyDict::new(py))?;
+    if takes_trailers {
+        extensions.set_item(intern!(py, "http.response.trailers"), PyDict::new(py))?;
+    }
+    scope.set_item(intern!(py, "extensions"), extensions)?;
     Ok(scope)
+}
+
+/// Whether trailers reach the client: it must ask for them (ASGI "HTTP Trailers", RFC 9110 section 6.5.1), in a version
+/// that has a place for them. Over HTTP/1.1 only those go out that the response's `Trailer` header names.
+pub(super) fn takes_trailers(parts: &Parts) -> bool {
+    let mut lines = parts.headers.get_all(header::TE).iter().filter_map(|line| line.to_str().ok());
+    parts.version >= Version::HTTP_11
+        && lines.any(|line| line.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
 }
 
 /// The scope of a WebSocket.

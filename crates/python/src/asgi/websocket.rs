@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Wake};
 
 use hawksbill_core::{Body, Draining, Error, Kind, Upgrade};
 use hawksbill_websocket::handshake::{Acceptance, OpeningHandshake};
-use hawksbill_websocket::{CloseCode, CloseFrame, Config, DeflateConfig, Message as Frame};
+use hawksbill_websocket::{CloseCode, CloseFrame, Config, Message as Frame};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -15,10 +15,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use tokio::runtime::Handle;
 
-use super::conversation::{Conversation, Event, Waiting, raise};
+use super::conversation::{ClientDisconnected, Conversation, Event, Waiting, raise};
 use super::event_loop::{Loop, Turn};
 use super::message::Message;
-use super::wire::{self, Wire};
+use super::wire::{self, Pings, Wire};
 use super::{Application, scope};
 use crate::answer::{Answer, Head, Reply, Trouble};
 use crate::broken::Broken;
@@ -139,6 +139,11 @@ impl Socket {
             Stage::Open | Stage::Closed => false,
         };
         let failure = match result {
+            // It was told that nobody is there, and need not do anything about it.
+            Err(error) if error.is_instance_of::<ClientDisconnected>(py) => {
+                tracing::info!(target: "hawksbill::app", app = name, "{}: {error}", self.description);
+                None
+            }
             Err(error) => Some(Failure::new(py, &error)),
             Ok(()) if unanswered => {
                 Some(Failure::message("the application returned before it accepted or closed"))
@@ -199,11 +204,11 @@ impl Socket {
     fn accept(&self, py: Python<'_>, message: &Message<'_, '_>) -> PyResult<()> {
         let subprotocol: Option<String> =
             message.get(intern!(py, "subprotocol"))?.map(|name| name.extract()).transpose()?;
-        let deflate = DeflateConfig::default();
+        let deflate = self.application.websockets.deflate();
         let acceptance = Acceptance {
             subprotocol: subprotocol.as_deref(),
             headers: message.headers()?,
-            deflate: Some(&deflate),
+            deflate: deflate.as_ref(),
         };
         let accepted =
             self.opening.accept(acceptance).map_err(|error| PyValueError::new_err(error.to_string()));
@@ -223,8 +228,10 @@ impl Socket {
         if reply.send(Ok(response.map(|()| Body::empty()))).is_err() {
             return Err(raise(Trouble::Left));
         }
-        let config = Config { deflate: agreement.deflate, ..Config::default() };
-        self.runtime.spawn(wire::run(upgrade, config, self.wire.clone(), self.draining.clone()));
+        let settings = self.application.websockets;
+        let config = Config { deflate: agreement.deflate, ..settings.config() };
+        let pings = Pings { interval: settings.ping.get(), timeout: settings.ping_timeout.get() };
+        self.runtime.spawn(wire::run(upgrade, config, pings, self.wire.clone(), self.draining.clone()));
         Ok(())
     }
 
@@ -250,7 +257,9 @@ impl Socket {
             Stage::Handshake(_) => {
                 Err(PyRuntimeError::new_err("send 'websocket.accept' before 'websocket.send'"))
             }
-            Stage::Closed => Err(PyRuntimeError::new_err("the WebSocket was closed by 'websocket.close'")),
+            Stage::Closed => {
+                Err(ClientDisconnected::new_err("the WebSocket was closed by 'websocket.close'"))
+            }
             Stage::Open => self.wire.outgoing.push(frame, length).map_err(|_| raise(Trouble::Left)),
         }
     }
@@ -264,11 +273,6 @@ impl Socket {
                 "{code} is no close code; use 1000 or one from 3000 to 4999"
             )));
         }
-        if reason.len() > MAX_REASON {
-            return Err(PyValueError::new_err(format!(
-                "a close reason has at most {MAX_REASON} bytes of UTF-8"
-            )));
-        }
         let mut state = self.lock();
         match &mut state.stage {
             Stage::Handshake(answer) => {
@@ -278,7 +282,7 @@ impl Socket {
             Stage::Open => {
                 state.stage = Stage::Closed;
                 drop(state);
-                self.wire.close(CloseFrame::new(code, reason));
+                self.wire.close(CloseFrame::new(code, fitting(&reason)));
                 Ok(())
             }
             // Closing twice is a mistake that harms nobody.
@@ -374,6 +378,15 @@ impl Event for Incident {
         }
         Ok(message)
     }
+}
+
+/// As much of a close reason as a frame has room for; to the specification a reason is any string.
+fn fitting(reason: &str) -> &str {
+    let mut end = reason.len().min(MAX_REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    &reason[..end]
 }
 
 /// The answer to a handshake that is none.

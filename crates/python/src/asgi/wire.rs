@@ -2,6 +2,7 @@
 //! goodbye when the server drains.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -9,14 +10,20 @@ use std::time::Duration;
 
 use hawksbill_core::{Draining, Upgrade, Upgraded};
 use hawksbill_websocket::{CloseCode, CloseFrame, Config, Error, Message, Role, WebSocket};
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::lane::Lane;
 
-/// A peer that is silent for this long is asked for a sign of life; silent for as long again, it is given up.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a peer gets to complete the closing handshake.
 const CLOSING: Duration = Duration::from_secs(10);
+
+/// When a silent peer is asked for a sign of life, and when it is given up. Zero: never.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pings {
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+}
 
 /// What the task and the application have in common.
 pub(super) struct Wire {
@@ -54,19 +61,14 @@ impl Wire {
 }
 
 /// Carries messages until the connection is over.
-pub(super) async fn run(upgrade: Upgrade, config: Config, wire: Arc<Wire>, draining: Draining) {
+pub(super) async fn run(upgrade: Upgrade, config: Config, pings: Pings, wire: Arc<Wire>, draining: Draining) {
     match upgrade.bytes().await {
         Ok(mut upgraded) => {
             let early = upgraded.take_early();
-            let socket = WebSocket::with_read_ahead(upgraded, Role::Server, &config, early);
-            let mut pump = Pump {
-                socket,
-                wire: wire.clone(),
-                closing: None,
-                alive: Box::pin(sleep(PING_INTERVAL)),
-                heard: true,
-                pinged: false,
-            };
+            let listened = Listened { io: upgraded, heard: false };
+            let socket = WebSocket::with_read_ahead(listened, Role::Server, &config, early);
+            let alive = (!pings.interval.is_zero()).then(|| Box::pin(sleep(pings.interval)));
+            let mut pump = Pump { socket, wire: wire.clone(), closing: None, pings, alive, pinged: false };
             let mut drain = pin!(draining.begun());
             let mut drained = false;
             poll_fn(|cx| {
@@ -86,12 +88,14 @@ pub(super) async fn run(upgrade: Upgrade, config: Config, wire: Arc<Wire>, drain
 }
 
 struct Pump {
-    socket: WebSocket<Upgraded>,
+    socket: WebSocket<Listened>,
     wire: Arc<Wire>,
     /// Set once a close frame is sent or received: the rest has to happen until then.
     closing: Option<Pin<Box<Sleep>>>,
-    alive: Pin<Box<Sleep>>,
-    heard: bool,
+    pings: Pings,
+    /// When to look for a sign of life next; `None`: never.
+    alive: Option<Pin<Box<Sleep>>>,
+    /// Whether the peer is asked and has not answered.
     pinged: bool,
 }
 
@@ -128,11 +132,10 @@ impl Pump {
         loop {
             if self.closing.is_none() && self.wire.incoming.poll_room(cx).is_pending() {
                 // Whoever is not listened to need not give a sign of life.
-                self.heard = true;
+                self.socket.get_mut().heard = true;
                 return Poll::Pending;
             }
             let Poll::Ready(received) = self.socket.poll_recv(cx) else { return Poll::Pending };
-            self.heard = true;
             match received {
                 Ok(Message::Text(text)) => self.give(text.len(), Message::Text(text)),
                 Ok(Message::Binary(bytes)) => self.give(bytes.len(), Message::Binary(bytes)),
@@ -175,18 +178,72 @@ impl Pump {
 
     /// Ready when the peer has given no sign of life.
     fn poll_alive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.alive.as_mut().poll(cx).is_ready() {
-            if self.heard {
-                self.pinged = false;
-            } else if self.pinged {
+        let Some(alive) = &mut self.alive else { return Poll::Pending };
+        if self.pinged && std::mem::take(&mut self.socket.get_mut().heard) {
+            self.pinged = false;
+            alive.as_mut().reset(Instant::now() + self.pings.interval);
+        }
+        while alive.as_mut().poll(cx).is_ready() {
+            if self.pinged {
+                tracing::debug!(target: "hawksbill::app", "a WebSocket's peer did not answer a ping: given up");
                 return Poll::Ready(());
-            } else {
-                self.pinged = self.socket.start_send(Message::Ping(bytes::Bytes::new())).is_ok();
-                let _ = self.socket.poll_flush(cx);
             }
-            self.heard = false;
-            self.alive = Box::pin(sleep_until(Instant::now() + PING_INTERVAL));
+            let mut wait = self.pings.interval;
+            if !std::mem::take(&mut self.socket.get_mut().heard) {
+                // One that cannot be written belongs to a connection that is about to end.
+                let _ = self.socket.start_send(Message::Ping(bytes::Bytes::new()));
+                let _ = self.socket.poll_flush(cx);
+                self.pinged = !self.pings.timeout.is_zero();
+                wait = if self.pinged { self.pings.timeout } else { wait };
+            }
+            alive.as_mut().reset(Instant::now() + wait);
         }
         Poll::Pending
+    }
+}
+
+/// A connection on which every byte counts as a sign of life: in the middle of a long frame a peer cannot answer a
+/// ping.
+struct Listened {
+    io: Upgraded,
+    heard: bool,
+}
+
+impl AsyncRead for Listened {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.heard |= buf.filled().len() > before;
+        polled
+    }
+}
+
+impl AsyncWrite for Listened {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
