@@ -2,6 +2,7 @@
 # make test     all tests; does its own set-up
 # make check    formatting, lints, types, documentation, dependency rules
 # make bench    criterion benches
+# make bench-load   Hawksbill beside other servers, into benches/RESULTS.md (LOAD="--quick --only hello")
 #
 # CARGO_TARGET_DIR is honoured; PYTHON chooses the interpreter.
 
@@ -13,14 +14,14 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PORT ?= 8000
-export PORT
+export PORT PYTHON
 
 PIP := -m pip --disable-pip-version-check --quiet
 EXAMPLE := examples/domains
 SOURCES := Cargo.toml Cargo.lock python/pyproject.toml \
 	$(shell find crates python/src python/hawksbill -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml)
 
-.PHONY: run test test-rust test-python check bench clean
+.PHONY: run test test-rust test-python check bench bench-load clean
 
 run: .venv/ready
 	cd $(EXAMPLE)
@@ -29,7 +30,7 @@ run: .venv/ready
 
 # What a user installs, and nothing that only tests need.
 .venv/ready: $(SOURCES) $(EXAMPLE)/requirements.txt
-	.ci/need cargo cc
+	.ci/need cargo cc venv
 	echo "Building Hawksbill and installing it into .venv; the first time takes some minutes."
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python $(PIP) install -r $(EXAMPLE)/requirements.txt
@@ -39,19 +40,25 @@ run: .venv/ready
 test: test-rust test-python
 
 test-rust:
-	.ci/need cargo cc
+	.ci/need cargo cc venv libpython
 	cargo test --workspace --quiet
 
 test-python:
-	.ci/need cargo cc chromium curl
+	.ci/need cargo cc venv chromium curl
 	.ci/test-python "$(PYTHON)"
 
 check:
-	.ci/need cargo cc
+	.ci/need cargo cc venv libpython
 	.ci/check "$(PYTHON)"
 
 bench:
-	cargo bench -p hawksbill-benches
+	cargo bench -p hawksbill-benches -p hawksbill-hosting-benches
+
+# Peers that need a compiler are left out where there is none; wrk and h2load are used where they are there.
+bench-load:
+	.ci/need cargo cc
+	cd benches
+	exec $(PYTHON) -m load $(LOAD)
 
 clean:
 	rm -rf .venv .venvs

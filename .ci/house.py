@@ -25,7 +25,7 @@ ALLOWED = {
 """What a crate of the house may depend on, of the crates of the house."""
 
 ONLY_IN = {
-    "pyo3": {"hawksbill-python", "hawksbill-wheel"},
+    "pyo3": {"hawksbill-python", "hawksbill-wheel", "hawksbill-hosting-benches"},
     "clap": {"hawksbill"},
 }
 """Foreign crates that only some crates of the house may name."""
