@@ -1,7 +1,16 @@
 from collections.abc import Mapping
 from typing import Any, final
 
-__all__ = ["ClientDisconnected", "ConfigError", "Running", "StartError", "__version__", "main", "start", "tree"]
+__all__ = [
+    "ClientDisconnected",
+    "ConfigError",
+    "Running",
+    "StartError",
+    "__version__",
+    "main",
+    "start",
+    "tree",
+]
 
 __version__: str
 
