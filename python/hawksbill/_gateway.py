@@ -56,9 +56,9 @@ class Gateway:
     def _listener(self, listen: str | socket.socket) -> str:
         if isinstance(listen, str):
             return listen
-        # The gateway gets a descriptor of its own; the caller keeps theirs.
-        self._sockets.append(listen.dup())
-        return f"fd:{self._sockets[-1].fileno()}"
+        # The gateway makes a duplicate when it starts; until then the socket must not be let go.
+        self._sockets.append(listen)
+        return f"fd:{listen.fileno()}"
 
     def app(self, name: str, application: Application | None = None, /, **settings: Setting) -> None:
         """Add a named application: ``wsgi="module:attribute"``, ``asgi="..."``, or a live object."""
@@ -89,12 +89,7 @@ class Gateway:
         Raises :class:`ConfigError` when the configuration is wrong, :class:`StartError` when a socket cannot
         be opened or an application does not start.
         """
-        core = _core.start(self._config, self._live, self._dir)
-        # The gateway owns the descriptors from here on.
-        for duplicate in self._sockets:
-            duplicate.detach()
-        self._sockets.clear()
-        return Running(core)
+        return Running(_core.start(self._config, self._live, self._dir))
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then finish the requests under way and return.

@@ -64,6 +64,16 @@ def test_a_socket_can_be_handed_in() -> None:
             assert get(port, "/").text == "hello |/"
 
 
+def test_sockets_can_be_handed_in_again_and_again() -> None:
+    for _ in range(3):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            gateway = Gateway(listen=listener)
+            gateway.site("*").route("/", hello)
+            for _ in range(2):
+                with gateway.start() as running:
+                    assert get(running.port, "/").text == "hello |/"
+
+
 def test_an_event_loop_goes_on_while_the_gateway_starts_and_stops() -> None:
     async def scenario() -> str:
         gateway = Gateway(listen="127.0.0.1:0")

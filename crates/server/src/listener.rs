@@ -115,7 +115,7 @@ impl fmt::Display for Bound {
 }
 
 impl Listener {
-    /// Listens where a configuration says. An inherited descriptor belongs to the listener from then on.
+    /// Listens where a configuration says: on a duplicate of an inherited descriptor, which stays its owner's.
     ///
     /// # Errors
     /// A message that says what is in the way and what to do.

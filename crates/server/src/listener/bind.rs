@@ -1,13 +1,11 @@
 //! From a configured place to listening sockets.
 
-use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use hawksbill_core::config::{Listen, ListenHost};
 use socket2::{Domain, SockAddr, Type};
@@ -126,54 +124,41 @@ fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), ListenError> {
     }
 }
 
-/// Descriptors that this process has taken. Owning one twice would close somebody else's file.
-static TAKEN: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
-
+/// Listens on a duplicate of an inherited descriptor. The descriptor itself stays with whoever opened it, and so may be
+/// given again; it is only kept from programs that are started later.
 fn inherited(number: RawFd) -> Result<Socket, ListenError> {
     let refused = |what: &str| {
         Err(ListenError::new(format!(
             "fd:{number} {what}; pass the number of an inherited listening stream socket"
         )))
     };
-    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
     if number <= 2 {
         return refused("is a standard stream");
-    }
-    if taken.contains(&number) {
-        return refused("is already listened at");
     }
     if !Path::new(&format!("/dev/fd/{number}")).exists() {
         return refused("is not open");
     }
-    #[allow(
-        unsafe_code,
-        reason = "the descriptor is open, and the configuration gives it to this listener alone"
-    )]
-    let socket = socket2::Socket::from(unsafe { OwnedFd::from_raw_fd(number) });
+    #[allow(unsafe_code, reason = "the descriptor is open, and whoever names it keeps it open meanwhile")]
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+    let unusable = |error: io::Error| ListenError::because(format_args!("fd:{number} cannot be used"), error);
+    rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC)
+        .map_err(|error| unusable(error.into()))?;
+    let socket = socket2::Socket::from(descriptor.try_clone_to_owned().map_err(unusable)?);
     let family = socket.local_addr().map(|address| address.domain());
     let listens = matches!(socket.r#type(), Ok(Type::STREAM)) && socket.is_listener().unwrap_or(false);
-    let inner = match (family, listens) {
-        (Ok(Domain::IPV4 | Domain::IPV6), true) => Inner::Tcp(socket.into()),
-        (Ok(Domain::UNIX), true) => Inner::Unix(socket.into()),
-        (family, _) => {
-            // It is not ours after all, so it must not be closed.
-            let _ = socket.into_raw_fd();
-            return refused(if family.is_err() { "is not a socket" } else { "does not listen" });
-        }
-    };
-    let closed_on_exec = match &inner {
-        Inner::Tcp(listener) => rustix::io::fcntl_setfd(listener, rustix::io::FdFlags::CLOEXEC),
-        Inner::Unix(listener) => rustix::io::fcntl_setfd(listener, rustix::io::FdFlags::CLOEXEC),
-    };
-    closed_on_exec
-        .map_err(|error| ListenError::because(format_args!("fd:{number} cannot be used"), error.into()))?;
-    let socket = Socket::new(inner, true, None)?;
-    taken.insert(number);
-    Ok(socket)
+    match (family, listens) {
+        (Ok(Domain::IPV4 | Domain::IPV6), true) => Socket::new(Inner::Tcp(socket.into()), true, None),
+        (Ok(Domain::UNIX), true) => Socket::new(Inner::Unix(socket.into()), true, None),
+        (Err(_), _) => refused("is not a socket"),
+        (Ok(_), _) => refused("does not listen"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::os::fd::AsRawFd;
+
     use super::super::Listener;
     use super::*;
 
@@ -246,15 +231,17 @@ mod tests {
     fn descriptors() {
         assert!(error("fd:0").contains("standard stream"));
         assert!(error("fd:9999").contains("is not open"));
-        let file = tempfile::tempfile().unwrap().into_raw_fd();
-        assert!(error(&format!("fd:{file}")).contains("is not a socket"));
-        let datagram = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into_raw_fd();
-        assert!(error(&format!("fd:{datagram}")).contains("does not listen"));
+        let file = tempfile::tempfile().unwrap();
+        assert!(error(&format!("fd:{}", file.as_raw_fd())).contains("is not a socket"));
+        let datagram = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(error(&format!("fd:{}", datagram.as_raw_fd())).contains("does not listen"));
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let number = socket.into_raw_fd();
-        let listener = Listener::bind(&Listen::Fd(number)).unwrap();
-        assert_eq!(listener.addresses()[0].socket_addr(), Some(address));
-        assert!(error(&format!("fd:{number}")).contains("already listened at"));
+        // The descriptor stays with its owner, so it can be given again, and another may come to have its number.
+        for _ in 0..2 {
+            let listener = Listener::bind(&Listen::Fd(socket.as_raw_fd())).unwrap();
+            assert_eq!(listener.addresses()[0].socket_addr(), Some(address));
+        }
+        assert_eq!(socket.local_addr().unwrap(), address);
     }
 }
