@@ -279,7 +279,7 @@ def test_a_close_reaches_the_client(asgi_probe: Server, code: int, reason: str) 
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (code, reason)
 
 
-@pytest.mark.parametrize("path", ["/ws/reject", "/ws/nothing"])
+@pytest.mark.parametrize("path", ["/ws/reject", "/ws/reject-oddly", "/ws/nothing"])
 def test_a_websocket_closed_before_accepting_is_a_403(asgi_probe: Server, path: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
         websocket(asgi_probe, path)

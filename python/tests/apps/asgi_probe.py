@@ -39,6 +39,7 @@ WebSocket:
 | `/ws/headers` | accepts with the header `x-probe: yes` |
 | `/ws/close?code=C&reason=R` | accepts, then closes |
 | `/ws/reject` | closes before accepting: 403 |
+| `/ws/reject-oddly` | the same, with a code and a reason that could not be sent |
 | `/ws/deny` | a 401 with a body, by the denial response |
 | `/ws/fail` | raises after accepting |
 | `/ws/track?id=I` | notes every message received, for `/gone?id=I` |
@@ -396,6 +397,11 @@ async def ws_reject(exchange: Exchange) -> None:
     await exchange.send({"type": "websocket.close"})
 
 
+async def ws_reject_oddly(exchange: Exchange) -> None:
+    await exchange.receive()
+    await exchange.send({"type": "websocket.close", "code": 1006, "reason": [{"loc": ["query"]}]})
+
+
 async def ws_deny(exchange: Exchange) -> None:
     await exchange.receive()
     assert "websocket.http.response" in exchange.scope["extensions"]
@@ -468,6 +474,7 @@ WEBSOCKET: dict[str, Handler] = {
     "/ws/flood": ws_flood,
     "/ws/headers": ws_headers,
     "/ws/reject": ws_reject,
+    "/ws/reject-oddly": ws_reject_oddly,
     "/ws/scope": ws_scope,
     "/ws/subprotocol": ws_subprotocol,
     "/ws/track": ws_track,

@@ -265,29 +265,28 @@ impl Socket {
     }
 
     fn close(&self, message: &Message<'_, '_>, py: Python<'_>) -> PyResult<()> {
+        // Before the handshake is answered a close is a 403, which has neither code nor reason.
+        if let Stage::Handshake(answer) = &mut self.lock().stage {
+            let head = Head { status: StatusCode::FORBIDDEN, headers: HeaderMap::new() };
+            return answer.start(head, false).and_then(|()| answer.last(bytes::Bytes::new())).map_err(raise);
+        }
         let code: u16 = message.get(intern!(py, "code"))?.map_or(Ok(1000), |code| code.extract())?;
         let reason: String =
             message.get(intern!(py, "reason"))?.map_or(Ok(String::new()), |text| text.extract())?;
         if !CloseCode(code).is_sendable() {
             return Err(PyValueError::new_err(format!(
-                "{code} is no close code; use 1000 or one from 3000 to 4999"
+                "{code} is no close code; use 1000, another of RFC 6455 section 7.4.1 that may be sent, or one \
+                 from 3000 to 4999"
             )));
         }
         let mut state = self.lock();
-        match &mut state.stage {
-            Stage::Handshake(answer) => {
-                let head = Head { status: StatusCode::FORBIDDEN, headers: HeaderMap::new() };
-                answer.start(head, false).and_then(|()| answer.last(bytes::Bytes::new())).map_err(raise)
-            }
-            Stage::Open => {
-                state.stage = Stage::Closed;
-                drop(state);
-                self.wire.close(CloseFrame::new(code, fitting(&reason)));
-                Ok(())
-            }
-            // Closing twice is a mistake that harms nobody.
-            Stage::Closed => Ok(()),
+        // Closing twice is a mistake that harms nobody.
+        if matches!(state.stage, Stage::Open) {
+            state.stage = Stage::Closed;
+            drop(state);
+            self.wire.close(CloseFrame::new(code, fitting(&reason)));
         }
+        Ok(())
     }
 }
 
