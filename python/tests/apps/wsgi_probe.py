@@ -182,12 +182,15 @@ def redirect(_: WSGIEnvironment, start: StartResponse, query: Query) -> Reply:
 
 
 def status(_: WSGIEnvironment, start: StartResponse, query: Query) -> Reply:
-    start(query["line"], [])
+    line = query["line"]
+    # No content, no type: `wsgiref.validate` insists on both halves of that.
+    start(line, [] if line.startswith(("204", "304")) else [("Content-Type", "text/plain")])
     return []
 
 
 def header(_: WSGIEnvironment, start: StartResponse, query: Query) -> Reply:
-    start("200 OK", [(query["name"], query["value"]), ("Content-Length", "0")])
+    pair = (query["name"], query["value"])
+    start("200 OK", [("Content-Type", "text/plain"), pair, ("Content-Length", "0")])
     return []
 
 
