@@ -23,6 +23,9 @@ sys.path.insert(0, str(APPS))
 def pytest_configure(config: pytest.Config) -> None:
     """Names the marks."""
     config.addinivalue_line("markers", "browser: drives a headless Chromium")
+    config.addinivalue_line(
+        "markers", "suite: runs a whole suite of somebody else's; on the default Python alone"
+    )
 
 
 @pytest.fixture

@@ -12,9 +12,12 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import pytest
 from harness import APPS
 from hawksbill import Gateway
 from sources import unpack
+
+pytestmark = pytest.mark.suite
 
 RUN_SECONDS = 120.0
 

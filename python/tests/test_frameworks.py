@@ -14,8 +14,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from harness import APPS
 from sources import unpack
+
+pytestmark = pytest.mark.suite
 
 RUN_SECONDS = 280.0
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.suite
+
 BENCHES = Path(__file__).resolve().parents[2] / "benches"
 PROGRAMS = Path(sys.executable).parent
 

@@ -17,6 +17,8 @@ import pytest
 from harness import Server
 from sources import unpack
 
+pytestmark = pytest.mark.suite
+
 GROUPS = {
     "1": 16,
     "2": 11,
