@@ -44,7 +44,7 @@ test-rust:
 	cargo test --workspace --quiet
 
 test-python:
-	.ci/need cargo cc venv chromium curl
+	.ci/need cargo cc venv chromium curl h2load
 	.ci/test-python "$(PYTHON)"
 
 check:

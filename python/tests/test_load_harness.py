@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -69,8 +68,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 WSGI = ["hello", "headers", "echo", "large", "stream", "sleep", "one", "django"]
 SPEEDS = [f"wsgi-{name}" for name in WSGI] + [f"asgi-{name}" for name in WSGI] + ["websocket-echo"]
-NO_H2LOAD = pytest.mark.skipif(shutil.which("h2load") is None, reason="HTTP/2 is measured by h2load")
-HTTP2 = [pytest.param(name, marks=NO_H2LOAD) for name in ("wsgi-http2", "asgi-http2")]
+HTTP2 = ["wsgi-http2", "asgi-http2"]
 MEMORIES = ["wsgi-idle", "asgi-idle", "websocket-idle"]
 
 
