@@ -158,9 +158,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn request_begins(&self, parts: &Parts, has_body: bool) {
+    pub(crate) fn request_begins(&self, parts: &Parts, incoming: &Incoming) {
         if !self.http2 {
-            self.unread.request_begins(has_body, has_body && expects_continue(parts));
+            self.unread.request_begins(incoming, self.settings.max_unread_body, expects_continue(parts));
         }
     }
 

@@ -41,7 +41,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let (mut parts, incoming) = request.into_parts();
         // Connections are handed over here, and only where the request is one that asks for it.
         let stream = parts.extensions.remove::<OnUpgrade>();
-        shared.request_begins(&parts, !incoming.is_end_stream());
+        shared.request_begins(&parts, &incoming);
         let mut answer = Answer {
             shared: shared.clone(),
             about: Some((parts.method.clone(), parts.uri.clone())),

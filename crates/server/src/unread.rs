@@ -39,6 +39,8 @@ pub(crate) struct Unread {
     progress: AtomicU8,
     /// The client waits for a `100 Continue` before it sends the body.
     expects: AtomicBool,
+    /// The body is announced to be longer than what is thrown away.
+    large: AtomicBool,
     /// The connection cannot go on after this request.
     closes: AtomicBool,
     rest: Mutex<Option<Rest>>,
@@ -55,9 +57,11 @@ const READING: u8 = 1;
 const ENDED: u8 = 2;
 
 impl Unread {
-    pub(crate) fn request_begins(&self, has_body: bool, expects: bool) {
+    pub(crate) fn request_begins(&self, incoming: &Incoming, budget: usize, expects: bool) {
+        let has_body = !incoming.is_end_stream();
         self.progress.store(if has_body { UNTOUCHED } else { ENDED }, Ordering::Relaxed);
-        self.expects.store(expects, Ordering::Relaxed);
+        self.expects.store(has_body && expects, Ordering::Relaxed);
+        self.large.store(announced(incoming) > budget, Ordering::Relaxed);
         self.closes.store(false, Ordering::Relaxed);
     }
 
@@ -69,20 +73,26 @@ impl Unread {
         self.progress.store(ENDED, Ordering::Relaxed);
     }
 
-    /// Whether the response must say that the connection closes.
+    /// Whether the response must say that the connection closes. An application that answers before it has looked at a
+    /// large body is taken not to want it, although it may still hold it: once the head is out it is too late to say.
     pub(crate) fn closes(&self) -> bool {
-        self.closes.load(Ordering::Relaxed) || self.was_never_sent()
+        self.closes.load(Ordering::Relaxed)
+            || self.was_never_sent()
+            || (self.large.load(Ordering::Relaxed) && self.is_untouched())
     }
 
     /// The client holds its body back, and once it has its answer it will not send it.
     fn was_never_sent(&self) -> bool {
-        self.expects.load(Ordering::Relaxed) && self.progress.load(Ordering::Relaxed) == UNTOUCHED
+        self.expects.load(Ordering::Relaxed) && self.is_untouched()
+    }
+
+    fn is_untouched(&self) -> bool {
+        self.progress.load(Ordering::Relaxed) == UNTOUCHED
     }
 
     /// Takes what the application left.
     pub(crate) fn leave(&self, incoming: Incoming, budget: usize, activity: &Activity) {
-        let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
-        if announced > budget || self.was_never_sent() {
+        if announced(&incoming) > budget || self.was_never_sent() {
             self.closes.store(true, Ordering::Relaxed);
             return;
         }
@@ -121,4 +131,9 @@ impl Unread {
         }
         given_up
     }
+}
+
+/// How many bytes are certainly still to come.
+fn announced(incoming: &Incoming) -> usize {
+    usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX)
 }

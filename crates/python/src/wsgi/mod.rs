@@ -164,7 +164,7 @@ fn respond(
     let py = start.py();
     let environ = local.template.environ(facts, input.clone())?;
     let iterable = local.application.bind(py).call1((environ, start))?;
-    let sent = send(&iterable, start.get());
+    let sent = send(&iterable, start.get(), input.get());
     let closed = close(&iterable);
     let finished = sent.and_then(|()| {
         // A failing `close()` is a failing application, as long as the client can be told.
@@ -178,12 +178,14 @@ fn respond(
 }
 
 /// Sends what the application returned.
-fn send(iterable: &Bound<'_, PyAny>, start: &StartResponse) -> Result<(), Halt> {
+fn send(iterable: &Bound<'_, PyAny>, start: &StartResponse, input: &Input) -> Result<(), Halt> {
     let py = iterable.py();
-    // What is there as a whole needs no turn a block.
+    // What is there as a whole needs no turn a block, and nobody is left to read: what the request's body still holds
+    // decides whether the answer can say that the connection goes on.
     if iterable.is_exact_instance_of::<PyList>() || iterable.is_exact_instance_of::<PyTuple>() {
         let blocks: PyResult<Vec<_>> =
             iterable.try_iter()?.map(|block| to_bytes(&block?, "a block")).collect();
+        input.close();
         return start.whole(py, blocks?);
     }
     for block in iterable.try_iter()? {

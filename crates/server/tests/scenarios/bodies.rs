@@ -64,15 +64,30 @@ async fn a_small_rest_is_thrown_away_and_the_connection_kept() {
     assert_eq!(client.answer().await.status, 200);
 }
 
-#[tokio::test]
-async fn a_body_may_be_given_up_after_the_answer_and_elsewhere() {
-    let gateway = Gateway::of(Turtle::from_fn(async |request: Request<Body>| {
+/// Answers, and holds the request for a while.
+fn slow_to_let_go() -> Turtle {
+    Turtle::from_fn(async |request: Request<Body>| {
         tokio::spawn(async move {
             tokio::time::sleep(milliseconds(200)).await;
             drop(request);
         });
         Ok(http::Response::new(Body::from("ok")))
-    }));
+    })
+}
+
+#[tokio::test]
+async fn a_large_body_that_is_given_up_after_the_answer_ends_a_connection_that_said_so() {
+    let gateway = Gateway::of(slow_to_let_go());
+    let mut client = gateway.connect().await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert!(client.closes_within(milliseconds(5000)).await);
+}
+
+#[tokio::test]
+async fn a_body_may_be_given_up_after_the_answer_and_elsewhere() {
+    let gateway = Gateway::of(slow_to_let_go());
     let mut client = gateway.connect().await;
     for _ in 0..2 {
         client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n").await;
