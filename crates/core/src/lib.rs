@@ -32,5 +32,5 @@ pub use kind::{AnyLayer, App, AppKind, LayerKind};
 pub use mount::Mount;
 pub use peer::{Address, Connection, Forwarded, Peer, Scheme};
 pub use registry::{AppEntry, LayerEntry, Registry, RegistryError};
-pub use turtle::{InfallibleTurtle, IntoTurtle, Turtle, TurtleFuture};
+pub use turtle::{InfallibleFuture, InfallibleTurtle, IntoTurtle, Turtle, TurtleFuture};
 pub use upgrade::{Upgrade, Upgraded};

@@ -26,7 +26,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -46,7 +46,7 @@ pub struct Turtle(Arc<dyn Erased>);
 pub struct TurtleFuture(BoxFuture<'static, Result<Response<Body>, Error>>);
 
 trait Erased: Send + Sync {
-    fn call(&self, request: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Error>>;
+    fn call(&self, request: Request<Body>) -> TurtleFuture;
 }
 
 struct FromService<S>(S);
@@ -59,10 +59,25 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    fn call(&self, request: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Error>> {
-        let call = self.0.clone().oneshot(request);
-        Box::pin(async move { call.await.map(|response| response.map(Body::new)).map_err(Into::into) })
+    fn call(&self, request: Request<Body>) -> TurtleFuture {
+        let mut service = self.0.clone();
+        // The usual service is ready, and is called at once: a future that holds the request would be moved about.
+        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => TurtleFuture::new(answered(service.call(request))),
+            Poll::Ready(Err(error)) => TurtleFuture::refused(error.into()),
+            Poll::Pending => TurtleFuture::new(answered(service.oneshot(request))),
+        }
     }
+}
+
+/// A service's answer as a turtle gives it.
+async fn answered<B, E>(call: impl Future<Output = Result<Response<B>, E>>) -> Result<Response<Body>, Error>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    E: Into<Error>,
+{
+    call.await.map(|response| response.map(Body::new)).map_err(Into::into)
 }
 
 /// What a turtle can be made of: any HTTP service that is cheap to clone, with whatever body and error it has. An axum
@@ -103,8 +118,19 @@ where
     F: Fn(Request<Body>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Response<Body>, Error>> + Send + 'static,
 {
-    fn call(&self, request: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Error>> {
-        Box::pin((self.0)(request))
+    fn call(&self, request: Request<Body>) -> TurtleFuture {
+        TurtleFuture::new((self.0)(request))
+    }
+}
+
+struct FromAsk<F>(F);
+
+impl<F> Erased for FromAsk<F>
+where
+    F: Fn(Request<Body>) -> TurtleFuture + Send + Sync + 'static,
+{
+    fn call(&self, request: Request<Body>) -> TurtleFuture {
+        (self.0)(request)
     }
 }
 
@@ -123,6 +149,31 @@ impl Turtle {
         Self(Arc::new(FromFn(handler)))
     }
 
+    /// A turtle that hands each request on to another one, or refuses it. What it gives is the other's own call, so
+    /// it costs no allocation: tables and limits are made so.
+    ///
+    /// ```
+    /// use hawksbill_core::{Body, Error, Kind, Turtle, TurtleFuture};
+    /// use http::{Method, Request, Response};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let hello = Turtle::from_fn(async |_| Ok(Response::new(Body::from("hello"))));
+    /// let read_only = Turtle::from_ask(move |request: Request<Body>| match *request.method() {
+    ///     Method::GET | Method::HEAD => hello.ask(request),
+    ///     _ => TurtleFuture::refused(Error::new(Kind::MethodNotAllowed)),
+    /// });
+    /// let ask = |method| read_only.ask(Request::builder().method(method).body(Body::empty()).unwrap());
+    /// assert_eq!(ask(Method::GET).await.unwrap().status(), 200);
+    /// assert_eq!(ask(Method::POST).await.unwrap_err().kind(), Kind::MethodNotAllowed);
+    /// # }
+    /// ```
+    pub fn from_ask<F>(ask: F) -> Self
+    where
+        F: Fn(Request<Body>) -> TurtleFuture + Send + Sync + 'static,
+    {
+        Self(Arc::new(FromAsk(ask)))
+    }
+
     /// Puts a tower layer over this turtle.
     pub fn layer<L>(self, layer: L) -> Self
     where
@@ -134,7 +185,7 @@ impl Turtle {
 
     /// Asks the turtle. The same as [`Service::call`], from a shared reference.
     pub fn ask(&self, request: Request<Body>) -> TurtleFuture {
-        TurtleFuture(self.0.call(request))
+        self.0.call(request)
     }
 
     /// The same turtle with every error made a response: what a listener or axum's router needs.
@@ -156,6 +207,21 @@ impl Service<Request<Body>> for Turtle {
 
     fn call(&mut self, request: Request<Body>) -> TurtleFuture {
         self.ask(request)
+    }
+}
+
+impl TurtleFuture {
+    /// A call of one's own.
+    pub fn new<F>(call: F) -> Self
+    where
+        F: Future<Output = Result<Response<Body>, Error>> + Send + 'static,
+    {
+        Self(Box::pin(call))
+    }
+
+    /// A call that ends with this error.
+    pub fn refused(error: Error) -> Self {
+        Self::new(std::future::ready(Err(error)))
     }
 }
 
@@ -190,20 +256,37 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = InfallibleFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let call = self.0.ask(request.map(Body::new));
-        Box::pin(async move {
-            Ok(call.await.unwrap_or_else(|error| {
-                log(&error);
-                error.into_response()
-            }))
-        })
+    fn call(&mut self, request: Request<B>) -> InfallibleFuture {
+        self.ask(request.map(Body::new))
+    }
+}
+
+impl InfallibleTurtle {
+    /// Asks the turtle. The same as [`Service::call`], from a shared reference.
+    pub fn ask(&self, request: Request<Body>) -> InfallibleFuture {
+        InfallibleFuture(self.0.ask(request))
+    }
+}
+
+/// A call under way whose error becomes a response.
+#[derive(Debug)]
+pub struct InfallibleFuture(TurtleFuture);
+
+impl Future for InfallibleFuture {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.0).poll(cx));
+        Poll::Ready(Ok(answer.unwrap_or_else(|error| {
+            log(&error);
+            error.into_response()
+        })))
     }
 }
 

@@ -15,7 +15,6 @@
 //! # }
 //! ```
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,7 +44,8 @@ impl LayerKind for MaxBody {
     const NAME: &'static str = "max_body";
 
     fn wrap(self, inner: Turtle, _: &mut Builder) -> Result<Turtle, BuildError> {
-        Ok(inner.layer(self))
+        let limited = tower::Layer::layer(&self, inner);
+        Ok(Turtle::from_ask(move |request| limited.ask(request)))
     }
 }
 
@@ -64,28 +64,35 @@ pub struct MaxBodyService {
     limit: u64,
 }
 
+impl MaxBodyService {
+    /// Asks what is beneath. The same as [`Service::call`], from a shared reference.
+    fn ask(&self, request: Request<Body>) -> TurtleFuture {
+        let limit = self.limit;
+        let size = request.body().size_hint();
+        if size.lower() > limit {
+            return TurtleFuture::refused(too_large(limit));
+        }
+        if size.upper().is_some_and(|upper| upper <= limit) {
+            return self.inner.ask(request);
+        }
+        let exceeded = Arc::new(Exceeded::default());
+        let count = exceeded.clone();
+        let limited = |inner| Body::new(LimitedBody { inner, left: limit, limit, exceeded: count });
+        TurtleFuture::new(Counted { call: self.inner.ask(request.map(limited)), exceeded, limit })
+    }
+}
+
 impl Service<Request<Body>> for MaxBodyService {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = MaxBodyFuture;
+    type Future = TurtleFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> MaxBodyFuture {
-        let limit = self.limit;
-        let size = request.body().size_hint();
-        MaxBodyFuture(if size.lower() > limit {
-            State::Refused(Some(too_large(limit)))
-        } else if size.upper().is_some_and(|upper| upper <= limit) {
-            State::Within(self.inner.ask(request))
-        } else {
-            let exceeded = Arc::new(Exceeded::default());
-            let count = exceeded.clone();
-            let limited = |inner| Body::new(LimitedBody { inner, left: limit, limit, exceeded: count });
-            State::Counted { call: self.inner.ask(request.map(limited)), exceeded, limit }
-        })
+    fn call(&mut self, request: Request<Body>) -> TurtleFuture {
+        self.ask(request)
     }
 }
 
@@ -94,13 +101,11 @@ fn too_large(limit: u64) -> Error {
         .because(format!("max_body: the request has more than {}", Size::new(limit)))
 }
 
-/// A call beneath a [`MaxBody`].
-pub struct MaxBodyFuture(State);
-
-enum State {
-    Refused(Option<Error>),
-    Within(TurtleFuture),
-    Counted { call: TurtleFuture, exceeded: Arc<Exceeded>, limit: u64 },
+/// A call whose body is counted while it is read.
+struct Counted {
+    call: TurtleFuture,
+    exceeded: Arc<Exceeded>,
+    limit: u64,
 }
 
 /// Tells the call that the body, which may be read elsewhere, went beyond the limit.
@@ -110,35 +115,23 @@ struct Exceeded {
     waker: AtomicWaker,
 }
 
-impl Future for MaxBodyFuture {
+impl Future for Counted {
     type Output = Result<Response<Body>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            // Only a future that is polled again after its end finds none.
-            State::Refused(error) => error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error))),
-            State::Within(call) => Pin::new(call).poll(cx),
-            State::Counted { call, exceeded, limit } => {
-                exceeded.waker.register(cx.waker());
-                let answer = Pin::new(call).poll(cx);
-                if !exceeded.flag.load(Ordering::Acquire) {
-                    return answer;
-                }
-                match answer {
-                    // An application may have a page of its own for this.
-                    Poll::Ready(Ok(response)) if response.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                        Poll::Ready(Ok(response))
-                    }
-                    _ => Poll::Ready(Err(too_large(*limit))),
-                }
-            }
+        let Self { call, exceeded, limit } = &mut *self;
+        exceeded.waker.register(cx.waker());
+        let answer = Pin::new(call).poll(cx);
+        if !exceeded.flag.load(Ordering::Acquire) {
+            return answer;
         }
-    }
-}
-
-impl fmt::Debug for MaxBodyFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MaxBodyFuture")
+        match answer {
+            // An application may have a page of its own for this.
+            Poll::Ready(Ok(response)) if response.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Poll::Ready(Ok(response))
+            }
+            _ => Poll::Ready(Err(too_large(*limit))),
+        }
     }
 }
 

@@ -48,7 +48,6 @@
 //!
 //! How a host is read is told in [`Sites`], how a path is read in [`Routes`].
 
-mod asked;
 mod host;
 mod path;
 mod prefix;
@@ -57,7 +56,6 @@ mod shown;
 mod sites;
 mod trie;
 
-pub use asked::Asked;
 pub use prefix::PrefixError;
 pub use routes::{RouteError, Routes, RoutesBuilder};
 pub use sites::{SiteError, Sites, SitesBuilder};

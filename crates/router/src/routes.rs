@@ -5,16 +5,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hawksbill_core::{Body, Error, Kind, Mount, Turtle};
+use hawksbill_core::{Body, Error, Kind, Mount, Turtle, TurtleFuture};
 use http::header::{ALLOW, HeaderValue};
 use http::{Method, Request, Response};
 use tower::Service;
 
+use crate::PrefixError;
 use crate::path::{DotSegments, PathError, RequestPath, split, split_and_resolve};
 use crate::prefix::Prefix;
 use crate::shown::Shown;
 use crate::trie::{Found, Trie};
-use crate::{Asked, PrefixError};
 
 /// Chooses a turtle by the longest path prefix, at segment boundaries: `/static` takes `/static` and `/static/a.css`,
 /// never `/static2`. Cheap to clone; choosing costs as much with one route as with a thousand.
@@ -86,15 +86,15 @@ impl Routes {
     }
 
     /// Asks the turtle that the request's path leads to. The same as [`Service::call`], from a shared reference.
-    pub fn ask(&self, mut request: Request<Body>) -> Asked {
+    pub fn ask(&self, mut request: Request<Body>) -> TurtleFuture {
         match self.0.choose(&request) {
             Ok((turtle, mount)) => {
                 if let Some(mount) = mount {
                     request.extensions_mut().insert(mount);
                 }
-                Asked::chosen(turtle.ask(request))
+                turtle.ask(request)
             }
-            Err(error) => Asked::refused(error),
+            Err(error) => TurtleFuture::refused(error),
         }
     }
 }
@@ -210,20 +210,20 @@ impl fmt::Display for Refusal {
 impl Service<Request<Body>> for Routes {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = Asked;
+    type Future = TurtleFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Asked {
+    fn call(&mut self, request: Request<Body>) -> TurtleFuture {
         self.ask(request)
     }
 }
 
 impl From<Routes> for Turtle {
     fn from(routes: Routes) -> Self {
-        Self::from_fn(move |request| routes.ask(request))
+        Self::from_ask(move |request| routes.ask(request))
     }
 }
 

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hawksbill_core::config::HostPattern;
-use hawksbill_core::{Body, Error, Kind, Turtle};
+use hawksbill_core::{Body, Error, Kind, Turtle, TurtleFuture};
 use http::{Request, Response};
 use tower::Service;
 
-use crate::Asked;
 use crate::host::{self, HostError};
 use crate::shown::Shown;
 
@@ -78,10 +77,10 @@ impl Sites {
     }
 
     /// Asks the site that the request is for. The same as [`Service::call`], from a shared reference.
-    pub fn ask(&self, request: Request<Body>) -> Asked {
+    pub fn ask(&self, request: Request<Body>) -> TurtleFuture {
         match self.0.choose(&request) {
-            Ok(turtle) => Asked::chosen(turtle.ask(request)),
-            Err(error) => Asked::refused(error),
+            Ok(turtle) => turtle.ask(request),
+            Err(error) => TurtleFuture::refused(error),
         }
     }
 
@@ -130,20 +129,20 @@ impl Table {
 impl Service<Request<Body>> for Sites {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = Asked;
+    type Future = TurtleFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Asked {
+    fn call(&mut self, request: Request<Body>) -> TurtleFuture {
         self.ask(request)
     }
 }
 
 impl From<Sites> for Turtle {
     fn from(sites: Sites) -> Self {
-        Self::from_fn(move |request| sites.ask(request))
+        Self::from_ask(move |request| sites.ask(request))
     }
 }
 

@@ -160,7 +160,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn request_begins(&self, parts: &Parts, incoming: &Incoming) {
         if !self.http2 {
-            self.unread.request_begins(incoming, self.settings.max_unread_body, expects_continue(parts));
+            let expects = || expects_continue(parts);
+            self.unread.request_begins(incoming, self.settings.max_unread_body, expects);
         }
     }
 

@@ -8,8 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::future::BoxFuture;
-use hawksbill_core::{Body, Error, InfallibleTurtle, Kind, Upgrade, Upgraded};
+use hawksbill_core::{Body, Error, InfallibleFuture, InfallibleTurtle, Kind, Upgrade, Upgraded};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
@@ -17,7 +16,6 @@ use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
-use tower::Service as _;
 
 use crate::body::{RequestBody, ResponseBody, UnderWay};
 use crate::connection::Shared;
@@ -49,16 +47,14 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             under_way: Some(under_way),
             state: State::Panicked,
         };
-        match prepare(parts, &incoming, stream, &mut answer.upgrade, shared) {
-            Err(refusal) => answer.state = State::Refused(refusal),
-            Ok(parts) => {
-                let request = Request::from_parts(parts, RequestBody::wrap(incoming, shared));
-                let mut turtle = self.turtle.clone();
-                match catch_unwind(AssertUnwindSafe(move || turtle.call(request))) {
-                    Ok(call) => answer.state = State::Asked(call),
-                    Err(panic) => answer.log_panic(panic.as_ref()),
-                }
-            }
+        if let Err(refusal) = prepare(&mut parts, &incoming, stream, &mut answer.upgrade, shared) {
+            answer.state = State::Refused(refusal);
+            return answer;
+        }
+        let request = Request::from_parts(parts, RequestBody::wrap(incoming, shared));
+        match catch_unwind(AssertUnwindSafe(|| self.turtle.ask(request))) {
+            Ok(call) => answer.state = State::Asked(call),
+            Err(panic) => answer.log_panic(panic.as_ref()),
         }
         answer
     }
@@ -66,13 +62,13 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
 /// Checks a request and gives it what travels in its extensions.
 fn prepare(
-    mut parts: Parts,
+    parts: &mut Parts,
     incoming: &Incoming,
     stream: Option<OnUpgrade>,
     upgrade: &mut Option<Switch>,
     shared: &Shared,
-) -> Result<Parts, Refusal> {
-    let checked = check::check(&mut parts, &shared.settings);
+) -> Result<(), Refusal> {
+    let checked = check::check(parts, &shared.settings);
     let peer = forwarded::apply(&mut parts.headers, &shared.peer, shared.trusted, &shared.settings);
     if let Err(refusal) = checked {
         shared.settings.refuse(&peer, &refusal);
@@ -97,7 +93,7 @@ fn prepare(
         parts.extensions.insert(shared.control.draining());
         parts.extensions.insert(Upgrade::new(upgrade::stream(stream, accepted)));
     }
-    Ok(parts)
+    Ok(())
 }
 
 /// Who waits to take over what a request came on.
@@ -119,7 +115,7 @@ pub(crate) struct Answer {
 }
 
 enum State {
-    Asked(BoxFuture<'static, Result<Response<Body>, Infallible>>),
+    Asked(InfallibleFuture),
     Refused(Refusal),
     Panicked,
 }
@@ -131,7 +127,7 @@ impl Future for Answer {
         let response = match &mut self.state {
             State::Refused(refusal) => refused(refusal),
             State::Panicked => failed(),
-            State::Asked(call) => match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
+            State::Asked(call) => match catch_unwind(AssertUnwindSafe(|| Pin::new(call).poll(cx))) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(Ok(response))) => response,
                 Ok(Poll::Ready(Err(never))) => match never {},

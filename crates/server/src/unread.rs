@@ -57,12 +57,20 @@ const READING: u8 = 1;
 const ENDED: u8 = 2;
 
 impl Unread {
-    pub(crate) fn request_begins(&self, incoming: &Incoming, budget: usize, expects: bool) {
+    pub(crate) fn request_begins(
+        &self,
+        incoming: &Incoming,
+        budget: usize,
+        expects_continue: impl FnOnce() -> bool,
+    ) {
+        self.closes.store(false, Ordering::Relaxed);
         let has_body = !incoming.is_end_stream();
         self.progress.store(if has_body { UNTOUCHED } else { ENDED }, Ordering::Relaxed);
-        self.expects.store(has_body && expects, Ordering::Relaxed);
-        self.large.store(announced(incoming) > budget, Ordering::Relaxed);
-        self.closes.store(false, Ordering::Relaxed);
+        // Of a body that has ended, nothing else is asked.
+        if has_body {
+            self.expects.store(expects_continue(), Ordering::Relaxed);
+            self.large.store(announced(incoming) > budget, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn reading(&self) {
