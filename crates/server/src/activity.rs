@@ -3,8 +3,9 @@
 //! One clock for all timeouts of a connection. hyper's own header timeout cannot tell an idle connection from half a
 //! request, so it is off and the bytes are watched here.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
@@ -32,6 +33,8 @@ pub(crate) struct Activity {
     gone: AtomicBool,
     /// Whether a head or an idle time is told by the bytes: in HTTP/1 only.
     counts_bytes: AtomicBool,
+    /// Whether the server's stage may have changed since the connection's task looked at it.
+    stage_changed: AtomicBool,
     /// The connection's task, which has to look at the deadline again when a body elsewhere starts to wait.
     task: AtomicWaker,
 }
@@ -65,6 +68,7 @@ impl Activity {
             write_blocked: AtomicU64::new(NEVER),
             gone: AtomicBool::new(false),
             counts_bytes: AtomicBool::new(true),
+            stage_changed: AtomicBool::new(false),
             task: AtomicWaker::new(),
         }
     }
@@ -161,6 +165,15 @@ impl Activity {
         self.task.wake();
     }
 
+    /// Has the connection's task look at the server's stage when it looks at anything.
+    pub(crate) fn look_at_stage(&self) {
+        self.stage_changed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_to_look_at_stage(&self) -> bool {
+        self.stage_changed.load(Ordering::Relaxed) && self.stage_changed.swap(false, Ordering::AcqRel)
+    }
+
     pub(crate) fn client_gone(&self) {
         self.gone.store(true, Ordering::Relaxed);
     }
@@ -184,6 +197,18 @@ impl Activity {
 
     fn at(&self, milliseconds: u64) -> Instant {
         self.accepted + Duration::from_millis(milliseconds)
+    }
+}
+
+/// Woken by a change of the server's stage.
+impl Wake for Activity {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.look_at_stage();
+        self.task.wake();
     }
 }
 

@@ -56,8 +56,13 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, String> {
 /// How a message is framed and whether the connection goes on is the server's to say, except that an application may
 /// close it, and name the protocol it switches to.
 fn hop_by_hop(headers: &mut HeaderMap, status: StatusCode) {
+    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+    let is_of_connection = |name| [CONNECTION, TRANSFER_ENCODING, KEEP_ALIVE].contains(name);
+    if !headers.keys().any(is_of_connection) {
+        return;
+    }
     headers.remove(TRANSFER_ENCODING);
-    headers.remove(HeaderName::from_static("keep-alive"));
+    headers.remove(KEEP_ALIVE);
     if status != StatusCode::SWITCHING_PROTOCOLS && headers.contains_key(CONNECTION) {
         let closes = says_close(headers);
         headers.remove(CONNECTION);

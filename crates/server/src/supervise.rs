@@ -1,10 +1,13 @@
 //! The loop that every connection runs in: its protocol, its clock, and the server's end.
 
-use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
+use pin_project_lite::pin_project;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::activity::{Activity, Expired};
 use crate::drain::{Control, Stage};
@@ -34,7 +37,7 @@ pub(crate) enum Stop {
 
 /// What the loop looks at beside the work.
 pub(crate) struct Watch<'a> {
-    pub(crate) activity: &'a Activity,
+    pub(crate) activity: &'a Arc<Activity>,
     pub(crate) settings: &'a Settings,
     pub(crate) control: &'a Control,
 }
@@ -45,49 +48,78 @@ pub(crate) async fn supervise<W: Work>(
     watch: Watch<'_>,
     stages: &mut watch::Receiver<Stage>,
 ) -> Result<W::Output, Stop> {
-    let timer = sleep_until(Instant::now());
-    tokio::pin!(timer);
-    // A timer that was never polled is not registered anywhere, so its first deadline must not count.
-    let mut armed: Option<Instant> = None;
+    let mut clock = pin!(Clock::new());
+    // The server's end is looked at when it is told, not each time that bytes arrive.
+    let told = Waker::from(watch.activity.clone());
     loop {
-        let stage = *stages.borrow_and_update();
-        match stage {
+        match *stages.borrow_and_update() {
             Stage::Serving => {}
             Stage::Draining => work.drain(),
             Stage::Cut => return Err(Stop::Cut),
         }
-        let done = poll_fn(|cx| {
+        let mut changed = pin!(stages.changed());
+        watch.activity.look_at_stage();
+        let outcome = poll_fn(|cx| {
             if let Poll::Ready(output) = work.poll(cx) {
-                return Poll::Ready(Ok(output));
+                return Poll::Ready(Outcome::Done(output));
             }
-            // Registered before the deadline is computed, so that a change in between is not missed.
+            // Registered before anything is looked at, so that a change in between is not missed.
             watch.activity.register(cx.waker());
-            loop {
-                let Some((at, why)) = watch.activity.deadline(watch.settings, watch.control.began()) else {
-                    return Poll::Pending;
-                };
-                let at = Instant::from_std(at);
-                // A timer that is too early is left alone: it costs one look, while moving it costs one each request.
-                if armed.is_none_or(|armed| at < armed || timer.is_elapsed()) {
-                    timer.as_mut().reset(at);
-                    armed = Some(at);
-                }
-                if timer.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                if at <= Instant::now() {
-                    return Poll::Ready(Err(why));
-                }
+            if watch.activity.is_to_look_at_stage()
+                && changed.as_mut().poll(&mut Context::from_waker(&told)).is_ready()
+            {
+                return Poll::Ready(Outcome::NextStage);
             }
+            clock.as_mut().poll(&watch, cx).map(Outcome::Expired)
         });
-        tokio::select! {
-            biased;
-            outcome = done => match outcome {
-                Ok(output) => return Ok(output),
-                Err(why) if work.expired(why) => return Err(Stop::Expired(why)),
-                Err(_) => {}
-            },
-            _ = stages.changed() => {}
+        match outcome.await {
+            Outcome::Done(output) => return Ok(output),
+            Outcome::Expired(why) if work.expired(why) => return Err(Stop::Expired(why)),
+            Outcome::Expired(_) | Outcome::NextStage => {}
+        }
+    }
+}
+
+enum Outcome<T> {
+    Done(T),
+    Expired(Expired),
+    NextStage,
+}
+
+pin_project! {
+    /// One timer for all deadlines of a connection.
+    struct Clock {
+        #[pin]
+        timer: Sleep,
+        // A timer that was never polled is not registered anywhere, so its first deadline does not count.
+        armed: Option<Instant>,
+    }
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { timer: sleep_until(Instant::now()), armed: None }
+    }
+
+    /// Ready when a deadline has passed.
+    fn poll(self: Pin<&mut Self>, watch: &Watch<'_>, cx: &mut Context<'_>) -> Poll<Expired> {
+        let mut this = self.project();
+        loop {
+            let Some((at, why)) = watch.activity.deadline(watch.settings, watch.control.began()) else {
+                return Poll::Pending;
+            };
+            let at = Instant::from_std(at);
+            // A timer that is too early is left alone: it costs one look, while moving it costs one each request.
+            if this.armed.is_none_or(|armed| at < armed || this.timer.is_elapsed()) {
+                this.timer.as_mut().reset(at);
+                *this.armed = Some(at);
+            }
+            if this.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if at <= Instant::now() {
+                return Poll::Ready(why);
+            }
         }
     }
 }
