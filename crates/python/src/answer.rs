@@ -218,6 +218,16 @@ impl Answer {
         if excess && self.has_body() { Err(Trouble::Excess(self.tally)) } else { complete }
     }
 
+    /// Sends a file that is all that is left of the body, up to the length that was promised; where none was, its
+    /// length is said. The answer stays open, so that its sender can wait until the file is read.
+    pub(crate) fn rest(&mut self, mut segment: Segment) -> Result<(), Trouble> {
+        segment.truncate(self.tally.left().unwrap_or(u64::MAX));
+        if let Stage::Waiting(..) = self.stage {
+            self.begin_file(segment.len(), false)?;
+        }
+        self.file(segment, true)
+    }
+
     /// Whether this is the time for trailers: behind the body, if they were expected.
     pub(crate) fn takes_trailers(&self) -> bool {
         self.body_is_over() || matches!(self.stage, Stage::Complete | Stage::Left)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::future::Future;
 use std::io::{self, Seek, SeekFrom};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::pin::Pin;
@@ -125,6 +126,18 @@ impl fmt::Debug for Segment {
             .field("left", &self.left)
             .finish_non_exhaustive()
     }
+}
+
+/// A file of our own behind a descriptor of Python's. To be called by who runs the application, on its thread.
+#[allow(unsafe_code, reason = "Python's descriptors are plain numbers")]
+pub(crate) fn duplicate(descriptor: RawFd) -> io::Result<File> {
+    if descriptor < 0 {
+        return Err(rustix::io::Errno::BADF.into());
+    }
+    // SAFETY: the number is used for nothing but one `fcntl`, which fails where it stands for no open file; the
+    // application, which runs on this thread, cannot close it meanwhile.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    borrowed.try_clone_to_owned().map(File::from)
 }
 
 /// The length of a regular file; anything else has none.

@@ -32,6 +32,11 @@ impl Tally {
         self.promised
     }
 
+    /// How much of the promise is still to be sent.
+    pub(crate) fn left(self) -> Option<u64> {
+        self.promised.map(|promised| promised.saturating_sub(self.sent))
+    }
+
     /// Counts a block: the part of it that the promise has room for, and whether there was more.
     pub(crate) fn admit(&mut self, block: Bytes) -> (Bytes, bool) {
         let (admitted, excess) = self.admit_length(block.len() as u64);

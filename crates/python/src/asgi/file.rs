@@ -1,8 +1,7 @@
 //! Files that an application has sent by the server (ASGI "Path Send" and "Zero Copy Send").
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
@@ -10,7 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::message::Message;
-use crate::segment::Segment;
+use crate::segment::{Segment, duplicate};
 
 /// The `path` of a `http.response.pathsend`.
 pub(super) fn path(message: &Message<'_, '_>) -> PyResult<PathBuf> {
@@ -73,15 +72,4 @@ fn descriptor(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         )));
     }
     object.call_method0(intern!(object.py(), "fileno"))?.extract()
-}
-
-#[allow(unsafe_code, reason = "Python's descriptors are plain numbers")]
-fn duplicate(descriptor: RawFd) -> io::Result<File> {
-    if descriptor < 0 {
-        return Err(io::Error::from_raw_os_error(rustix::io::Errno::BADF.raw_os_error()));
-    }
-    // SAFETY: the number is used for nothing but one `fcntl`, which fails where it stands for no open file; the
-    // application, which runs on this thread, cannot close it meanwhile.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
-    borrowed.try_clone_to_owned().map(File::from)
 }

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use rustc_hash::FxHashMap;
 
+use super::file::FileWrapper;
 use super::input::Input;
 use crate::convert::latin1;
 use crate::facts::{Facts, protocol};
@@ -65,7 +66,7 @@ impl Template {
         environ.set_item("wsgi.multiprocess", false)?;
         environ.set_item("wsgi.run_once", false)?;
         environ.set_item("wsgi.input_terminated", true)?;
-        environ.set_item("wsgi.file_wrapper", py.import("wsgiref.util")?.getattr("FileWrapper")?)?;
+        environ.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
         environ.set_item("GATEWAY_INTERFACE", "CGI/1.1")?;
         environ.set_item("SERVER_SOFTWARE", concat!("hawksbill/", env!("CARGO_PKG_VERSION")))?;
         Ok(Self { environ: environ.unbind(), keys: Kept::new(), addresses: Kept::new(), hosts: Kept::new() })

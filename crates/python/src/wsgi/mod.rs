@@ -5,6 +5,7 @@
 //! nothing of the runtime ever waits for the interpreter.
 
 mod environ;
+mod file;
 mod input;
 mod response;
 
@@ -21,6 +22,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use self::environ::Template;
+use self::file::FileWrapper;
 use self::input::Input;
 use self::response::{Halt, StartResponse};
 use crate::answer::{Answer, Reply};
@@ -187,6 +189,12 @@ fn send(iterable: &Bound<'_, PyAny>, start: &StartResponse, input: &Input) -> Re
             iterable.try_iter()?.map(|block| to_bytes(&block?, "a block")).collect();
         input.close();
         return start.whole(py, blocks?);
+    }
+    if let Ok(wrapper) = iterable.cast_exact::<FileWrapper>()
+        && let Some(segment) = wrapper.get().segment(py)
+    {
+        input.close();
+        return start.file(py, segment);
     }
     for block in iterable.try_iter()? {
         start.block(py, to_bytes(&block?, "a block")?)?;

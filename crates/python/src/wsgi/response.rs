@@ -13,6 +13,7 @@ use pyo3::types::{PyList, PyString, PyTuple};
 use crate::answer::{Answer, Head, Trouble};
 use crate::block_on::block_on_poll;
 use crate::convert::{self, is_hop_by_hop, quoted, to_bytes, to_latin1};
+use crate::segment::Segment;
 
 /// Why an application is asked for no further block.
 #[derive(Debug)]
@@ -92,6 +93,14 @@ impl StartResponse {
             Ok(None)
         })?;
         sent.into_iter().flatten().try_for_each(|block| self.block(py, block))
+    }
+
+    /// Sends what is left of the answer out of a file, and waits detached until that is read.
+    pub(crate) fn file(&self, py: Python<'_>, segment: Segment) -> Result<(), Halt> {
+        self.with(|answer| {
+            answer.rest(segment)?;
+            Ok(wait_for_room(py, answer)?)
+        })
     }
 
     /// The application is done: what is not sent is sent now, and the answer ends.
