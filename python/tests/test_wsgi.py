@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from harness import Server
+from pattern import pieces
 from wsgi_probe import INPUT
 
 VERSIONS = pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
@@ -147,6 +148,17 @@ def test_head_has_the_length_and_no_body(client: httpx.Client) -> None:
 def test_blocks_of_any_size_arrive(client: httpx.Client, path: str) -> None:
     for size in (0, 1, 65_535, 65_537, 300_000):
         assert len(client.get(path, params={"size": size}).content) == size
+
+
+@VERSIONS
+@pytest.mark.parametrize("size", [0, 1, 131_072, 1_000_001])
+def test_a_file_is_sent_from_where_it_stands(wsgi_probe: Server, size: int, http2: bool) -> None:
+    with wsgi_probe.client(http2=http2) as client:
+        for _ in range(2):
+            answer = client.get("/file", params={"size": size, "kind": "disk"})
+            assert answer.content == b"".join(pieces(size, 65536))
+        head = client.head("/file", params={"size": size, "kind": "disk"})
+    assert head.content == b""
 
 
 def test_write_comes_before_the_iterable(client: httpx.Client) -> None:

@@ -9,7 +9,7 @@
 | `/input?how=H` | what `wsgi.input` gives, as a JSON list of latin-1 strings; see `INPUT` |
 | `/bytes?size=N&piece=P` | N bytes from a generator, P at a time, no Content-Length |
 | `/sized?size=N&piece=P` | the same with Content-Length |
-| `/file?size=N` | N bytes through `wsgi.file_wrapper` |
+| `/file?size=N&kind=K` | N bytes through `wsgi.file_wrapper`; K: memory, disk (from its second byte on) |
 | `/cookies` | sets two cookies, answers those received as JSON |
 | `/redirect?to=URL&status=302` | Location |
 | `/status?line=204%20No%20Content` | any status line, no body |
@@ -33,6 +33,7 @@ import hashlib
 import io
 import json
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -152,9 +153,18 @@ def sized(_: WSGIEnvironment, start: StartResponse, query: Query) -> Reply:
 
 def file(environ: WSGIEnvironment, start: StartResponse, query: Query) -> Reply:
     size = int(query.get("size", 1024))
-    start_binary(start, size)
-    content = io.BytesIO(b"".join(pieces(size, 65536)))
-    wrapped: Reply = environ["wsgi.file_wrapper"](content, 65536)
+    data = b"".join(pieces(size, 65536))
+    wrap = environ["wsgi.file_wrapper"]
+    wrapped: Reply
+    if query.get("kind", "memory") == "memory":
+        start_binary(start, size)
+        wrapped = wrap(io.BytesIO(data), 65536)
+        return wrapped
+    start_binary(start)
+    on_disk = tempfile.TemporaryFile()
+    on_disk.write(b"." + data)
+    on_disk.seek(1)
+    wrapped = wrap(on_disk, 65536)
     return wrapped
 
 
