@@ -154,6 +154,30 @@ proptest! {
         }
     }
 
+    /// A message comes out if, and only if, all its fragments together, uncompressed, are within the limit.
+    #[test]
+    fn the_limit_is_that_of_the_whole_message(
+        data in prop_oneof![prop::collection::vec(0..3_u8, 0..1000), prop::collection::vec(any::<u8>(), 0..1000)],
+        limit in 0..1000_usize,
+        deflate in deflate(),
+        (from, to) in roles(),
+        cuts in prop::collection::vec(any::<usize>(), 0..5),
+        sizes in prop::collection::vec(1..300_usize, 1..4),
+    ) {
+        let generous = Config { deflate: deflate.clone(), ..Config::default() };
+        let frame = Encoder::new(from, &generous).encode(Message::binary(data.clone())).unwrap();
+        let (wire, pings) = fragmented(&frame, &cuts);
+        let config = Config { max_message_size: limit, deflate, ..Config::default() };
+        let decoded = read(&mut Decoder::new(to, &config), &wire, &sizes);
+        if data.len() <= limit {
+            let mut expected = vec![Message::Ping(Bytes::new()); pings];
+            expected.push(Message::binary(data));
+            prop_assert_eq!(decoded, Ok(expected));
+        } else {
+            prop_assert_eq!(decoded, Err(ProtocolError::MessageTooBig { limit }));
+        }
+    }
+
     #[test]
     fn text_that_is_not_utf8_never_comes_out(
         payload in prop::collection::vec(any::<u8>(), 1..100), cut: usize, sizes in prop::collection::vec(1..20_usize, 1..4),
