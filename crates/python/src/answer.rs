@@ -355,12 +355,13 @@ impl Answer {
                 head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
             }
         } else if !bodyless(head.status) {
-            let (block, excess) = self.tally.admit(block);
-            if excess || self.tally.is_short() {
+            let mut counted = self.tally;
+            let (block, excess) = counted.admit(block);
+            if excess || counted.is_short() {
                 self.stage = Stage::Waiting(reply, Some(head));
-                let tally = self.tally;
-                return Err(if excess { Trouble::Excess(tally) } else { Trouble::Shortage(tally) });
+                return Err(if excess { Trouble::Excess(counted) } else { Trouble::Shortage(counted) });
             }
+            self.tally = counted;
             body = Body::from(block);
         }
         self.stage = Stage::Complete;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
@@ -50,6 +50,13 @@ pub(crate) fn to_bytes(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Bytes>
     }
     let found = object.get_type().name()?;
     Err(PyTypeError::new_err(format!("{what} must be bytes, not {found}")))
+}
+
+/// Room for so many headers and a few of the server's. Applications choose the number, and a map that is made for too many
+/// panics; one that grows too large is an error.
+pub(crate) fn header_map(length: usize) -> HeaderMap {
+    const MOST: usize = 64;
+    HeaderMap::with_capacity(length.min(MOST) + 2)
 }
 
 /// A header's name and value, checked (RFC 9110 section 5): a token, and no control characters.

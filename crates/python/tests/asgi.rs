@@ -263,6 +263,21 @@ async fn failures_before_the_start_are_a_500_and_after_it_an_abort() {
 }
 
 #[tokio::test]
+async fn a_body_that_was_refused_is_not_counted() {
+    let source = "async def app(scope, receive, send):
+    assert scope['type'] == 'http'
+    await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-length', b'5')]})
+    for refused in (b'abc', b'abcdefg'):
+        try:
+            await send({'type': 'http.response.body', 'body': refused})
+        except RuntimeError:
+            pass
+    await send({'type': 'http.response.body', 'body': b'fives'})
+";
+    assert_eq!(ask(source, Request::get("/"), Body::empty()).await.unwrap(), "fives");
+}
+
+#[tokio::test]
 async fn an_upload_that_is_too_large_is_the_clients_fault() {
     let source = probe("(await receive())['body']");
     let broken = [Err::<&str, _>(Error::new(Kind::BodyTooLarge).because("the limit"))];

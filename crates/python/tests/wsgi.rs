@@ -186,6 +186,7 @@ async fn what_cannot_be_sent_is_a_500() {
         "start_response('200 OK', [(b'A', b'c')]); return []",
         "start_response('200 OK', [('A', '\\u20ac')]); return []",
         "start_response('200 OK', [('Transfer-Encoding', 'chunked')]); return []",
+        "start_response('200 OK', [(f'X-{n}', '') for n in range(40_000)]); return []",
         "start_response('200 OK', [('Content-Length', 'x')]); return []",
         "start_response('200 OK', [('Content-Length', '5')]); return [b'abc']",
         "start_response('200 OK', [('Content-Length', '2')]); return [b'abc']",

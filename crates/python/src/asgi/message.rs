@@ -56,7 +56,7 @@ impl<'a, 'py> Message<'a, 'py> {
     /// The `headers`. Those of the connection are left out: they are the server's.
     pub(super) fn headers(&self) -> PyResult<HeaderMap> {
         let Some(headers) = self.get(intern!(self.0.py(), "headers"))? else { return Ok(HeaderMap::new()) };
-        let mut map = HeaderMap::with_capacity(headers.len().unwrap_or_default() + 2);
+        let mut map = convert::header_map(headers.len().unwrap_or_default());
         for pair in headers.try_iter()? {
             let pair = pair?;
             if pair.len().unwrap_or_default() != 2 {

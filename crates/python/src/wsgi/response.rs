@@ -193,7 +193,7 @@ fn parse_headers(headers: &Bound<'_, PyAny>) -> PyResult<HeaderMap> {
         let found = headers.get_type().name()?;
         return Err(PyTypeError::new_err(format!("headers must be a list of tuples, not {found}")));
     };
-    let mut map = HeaderMap::with_capacity(list.len() + 2);
+    let mut map = convert::header_map(list.len());
     for item in list {
         let Some((name, value)) = pair(&item) else {
             return Err(PyTypeError::new_err("a header must be a tuple of two str, name and value"));

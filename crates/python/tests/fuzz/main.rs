@@ -9,10 +9,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod objects;
 mod requests;
+mod responses;
 
-use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 
 use common::App;
 use proptest::test_runner::{Config, TestRunner};
@@ -50,6 +52,9 @@ impl Subject {
         strategy: &S,
         case: impl Fn(&Runtime, &App, S::Value) -> Result<(), proptest::test_runner::TestCaseError>,
     ) {
+        // The count of panics is that of one test at a time.
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let (runtime, app) = (&self.runtime, self.app.as_ref().unwrap());
         let found = self.runner.run(strategy, |value| {
             let before = PANICS.load(Ordering::Relaxed);
