@@ -13,11 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import install, measure, report, servers, workloads
+from . import install, measure, report, servers, soak, workloads
 from .generators import tool
 from .measure import Cores
 from .processes import Failed, RunningServer, free_port
@@ -41,6 +41,7 @@ class Options:
     warm: float
     connections: int
     minutes: float
+    soak: float | None
     report: Path | None
     hawksbill: Path | None
     peers: Path | None
@@ -73,6 +74,13 @@ def arguments(words: Sequence[str]) -> Options:
     parser.add_argument("--connections", type=int, help="idle connections that are held (1000)")
     parser.add_argument("--minutes", type=float, default=90, help="after these nothing more is begun (90)")
     parser.add_argument(
+        "--soak",
+        type=float,
+        metavar="MINUTES",
+        help="instead of the comparison: ours alone, or with the servers named, under mixed requests for so long; "
+        "a line a minute says what it holds in memory",
+    )
+    parser.add_argument(
         "--report", type=Path, help=f"where to write ({RESULTS.name} if all is measured, else nowhere)"
     )
     parser.add_argument("--hawksbill", type=Path, help="measure this program, instead of building one")
@@ -89,12 +97,13 @@ def arguments(words: Sequence[str]) -> Options:
         warm=0.0,
         connections=found.connections or (100 if quick else 1000),
         minutes=found.minutes,
+        soak=found.soak,
         report=found.report,
         hawksbill=found.hawksbill.absolute() if found.hawksbill else None,
         peers=found.peers.absolute() if found.peers else None,
     )
     options.warm = min(1.0, options.seconds)
-    whole = not (quick or options.servers or options.only)
+    whole = not (quick or options.servers or options.only or options.soak)
     if whole and options.report is None:
         options.report = RESULTS
     return options
@@ -150,6 +159,30 @@ class Session:
                     return
                 self._visit(visit, number)
 
+    def soak(self, chosen: Sequence[Server], asked: Sequence[Workload], minutes: float) -> None:
+        """Loads one server after the other, for minutes."""
+        interfaces = {workload.interface for workload in asked}
+        for server in chosen:
+            if server.interface not in interfaces:
+                continue
+            mixed = soak.mixture(server.interface)
+            port = free_port()
+            words = server.words(mixed[0], self.place, port)
+            try:
+                with RunningServer(words, port, self.cores.server, APPS, self.env) as running:
+                    seen = soak.minutes(running, server.interface, minutes, self.cores, self._told(server))
+                    self.results.soaks.setdefault(server.interface, {})[server.name] = seen
+            except (Failed, OSError) as error:
+                self._leave_out(f"{server.name} ({server.interface}), {minutes:g} minutes: {_line(error)}")
+
+    @staticmethod
+    def _told(server: Server) -> Callable[[int, soak.Minute], None]:
+        def tell(number: int, minute: soak.Minute) -> None:
+            seen = f"{minute.requests:,} requests, {minute.errors} errors, PSS {minute.pss:.1f} MB"
+            print(f"minute {number}  {server.interface}  {server.name:10} {seen}", flush=True)
+
+        return tell
+
     def _visit(self, visit: Visit, number: int) -> None:
         first = visit.workloads[0]
         port = free_port()
@@ -201,15 +234,14 @@ def facts(
     where = f"server on core {cores.server}, load on core {cores.load}"
     yield "cores", where if cores.server != cores.load else "one for both: rates and latencies mean nothing"
     yield "load of the machine", f"{loads[0]} before, {loads[1]} after (1 minute; its own part included)"
-    yield (
-        "measured",
-        f"{options.rounds} times {options.seconds:g} s, after {options.warm:g} s of warming up",
-    )
+    how = f"{options.rounds} times {options.seconds:g} s, after {options.warm:g} s of warming up"
+    yield "measured", f"{options.soak:g} minutes of mixed requests" if options.soak else how
     tools = sorted({name for w in asked if not w.is_idle and (name := tool(w, options.seconds))})
     yield "load programs", ", ".join(map(_tool_version, tools)) or report.NONE
     results = session.results
     names = {name for speeds in results.speeds.values() for name in speeds}
     names |= {name for memories in results.memories.values() for name in memories}
+    names |= {name for soaked in results.soaks.values() for name in soaked}
     yield "Python", f"CPython {platform.python_version()}"
     beside = ("uvloop", "httptools", "websockets", "django")
     for whose, programs, wanted in (
@@ -263,7 +295,9 @@ def main(words: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     _more_files()
     try:
-        chosen, asked = servers.chosen(options.servers), workloads.chosen(options.only)
+        # Minutes of load are for ours; who is beside it has to be named.
+        names = options.servers or ([servers.OURS] if options.soak else [])
+        chosen, asked = servers.chosen(names), workloads.chosen(options.only)
         place = Place(
             bin=options.peers or install.peers(chosen),
             hawksbill=options.hawksbill or install.ours(),
@@ -276,7 +310,10 @@ def main(words: Sequence[str]) -> int:
             chosen = tuple(s for s in chosen if s.is_ours or install.present(s, place.bin))
             session.prepare(asked)
             before = _load_average()
-            session.run(visits(chosen, asked))
+            if options.soak:
+                session.soak(chosen, asked, options.soak)
+            else:
+                session.run(visits(chosen, asked))
             about = list(facts(options, session, asked, (before, _load_average())))
     except (Failed, ValueError) as error:
         print(f"load: {error}", file=sys.stderr)

@@ -65,15 +65,31 @@ def cpu_seconds(root: int) -> float:
     return sum(process.seconds for process in tree(root))
 
 
-def pss(root: int) -> int:
-    """Bytes in RAM of a tree; what n processes share counts 1/n each."""
-    total = 0
+@dataclass(frozen=True)
+class InRam:
+    """Bytes in RAM of a tree."""
+
+    pss: int
+    """What n processes share counts 1/n each."""
+    rss: int
+    """What they share counts for each."""
+
+
+def in_ram(root: int) -> InRam:
+    """What a tree has in RAM."""
+    sums = {"Pss:": 0, "Rss:": 0}
     for process in tree(root):
         with suppress(OSError):
             for line in (PROC / str(process.pid) / "smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1024
-    return total
+                name, *values = line.split()
+                if name in sums:
+                    sums[name] += int(values[0]) * 1024
+    return InRam(pss=sums["Pss:"], rss=sums["Rss:"])
+
+
+def pss(root: int) -> int:
+    """Bytes in RAM of a tree; what n processes share counts 1/n each."""
+    return in_ram(root).pss
 
 
 def busy_seconds(cores: set[int]) -> float:

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from .measure import Memory, Speed
 from .servers import OURS
-from .workloads import Workload
+from .soak import CONNECTIONS, Minute
+from .workloads import Interface, Workload
 
 Round = TypeVar("Round", Speed, Memory)
 
@@ -27,6 +28,8 @@ class Results:
     """By workload and server, one a round."""
     memories: dict[Workload, dict[str, list[Memory]]] = field(default_factory=dict)
     """By workload and server, one a round."""
+    soaks: dict[Interface, dict[str, list[Minute]]] = field(default_factory=dict)
+    """By interface and server, one a minute."""
     left_out: list[str] = field(default_factory=list)
     """What was not measured, and why."""
 
@@ -54,6 +57,13 @@ def write(results: Results, facts: Sequence[tuple[str, str]], order: Sequence[Wo
                 f"`{workload.name}`",
                 _memories(memories),
             ]
+    for interface, soaked in results.soaks.items():
+        mixed = ", ".join(CONNECTIONS)
+        parts += [
+            f"## {interface.upper()}, minutes of full load: {mixed} at once",
+            f"`{interface}-soak`",
+            _soaked(soaked),
+        ]
     if results.left_out:
         parts += ["## Not measured", "\n".join(f"- {line}" for line in dict.fromkeys(results.left_out))]
     return "\n\n".join(parts) + "\n"
@@ -130,6 +140,29 @@ def _memories(memories: dict[str, list[Memory]]) -> str:
         "processes",
     ]
     return _table([*columns, "start ms"], rows)
+
+
+def _soaked(servers: dict[str, list[Minute]]) -> str:
+    rows = []
+    for name, minutes in servers.items():
+        for number, minute in enumerate(minutes, 1):
+            rows.append(
+                [
+                    name,
+                    str(number),
+                    f"{minute.requests:,}",
+                    str(minute.errors),
+                    f"{minute.busy:.0%}",
+                    f"{minute.pss:.2f}",
+                    _ratio(minute.pss, minutes[0].pss),
+                    f"{minute.rss:.2f}",
+                    _ratio(minute.rss, minutes[0].rss),
+                ]
+            )
+    first = "× first"
+    return _table(
+        ["server", "minute", "requests", "errors", "server busy", "PSS, MB", first, "RSS, MB", first], rows
+    )
 
 
 def _holds(rounds: list[Memory]) -> bool:

@@ -129,6 +129,21 @@ def test_what_fails_is_said_and_the_rest_is_measured() -> None:
     assert rows["hawksbill"]["held open"] == f"{CONNECTIONS} of {CONNECTIONS}"
 
 
+def test_minutes_of_full_load_have_a_line_each(tmp_path: Path) -> None:
+    path = tmp_path / "report.md"
+    done = load("--soak", "0.04", "--report", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = tables(path.read_text())
+    assert set(found) == {"wsgi-soak", "asgi-soak"}
+    for rows in found.values():
+        assert [(row["server"], row["minute"]) for row in rows] == [("hawksbill", "1"), ("hawksbill", "2")]
+        for row in rows:
+            assert number(row["requests"]) > 100
+            assert number(row["errors"]) == 0
+            assert 1 < number(row["PSS, MB"]) <= number(row["RSS, MB"])
+        assert number(rows[0]["\u00d7 first"]) == 1
+
+
 @pytest.mark.parametrize("word", ["--servers", "--only"])
 def test_an_unknown_name_is_refused_with_what_there_is(word: str) -> None:
     done = load(word, "nothing", seconds=30)
