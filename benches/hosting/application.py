@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 Headers = list[tuple[str, str]]
@@ -11,13 +12,32 @@ Message = dict[str, Any]
 
 HELLO = b"Hello, world!"
 TEN_KILOBYTES = bytes(10 * 1024)
+BLOCK = bytes(64 * 1024)
+BLOCKS = 10
+"""Of these, a stream and the file have."""
+FILE = tempfile.NamedTemporaryFile()  # noqa: SIM115 - it is there as long as the benches run
+FILE.write(BLOCK * BLOCKS)
+FILE.flush()
 PLAIN = [("Content-Type", "text/plain")]
 TWELVE = [(f"X-Answer-{number:02}", f"the value of header number {number}") for number in range(12)]
 
 
-def wsgi(environ: dict[str, Any], start_response: Callable[[str, Headers], object]) -> list[bytes]:
+def blocks() -> Iterator[bytes]:
+    """A stream, block by block."""
+    for _ in range(BLOCKS):
+        yield BLOCK
+
+
+def wsgi(environ: dict[str, Any], start_response: Callable[[str, Headers], object]) -> Iterable[bytes]:
     """The WSGI application."""
     path = environ["PATH_INFO"]
+    if path in ("/stream", "/file"):
+        start_response("200 OK", PLAIN)
+        if path == "/stream":
+            return blocks()
+        opened = open(FILE.name, "rb")  # noqa: SIM115 - the server closes it
+        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](opened)
+        return wrapped
     headers, body = PLAIN, HELLO
     if path == "/headers":
         headers = TWELVE
@@ -44,6 +64,15 @@ async def asgi(
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])
     path = scope["path"]
+    if path in ("/stream", "/file"):
+        await send({"type": "http.response.start", "status": 200, "headers": RAW_PLAIN})
+        if path == "/file":
+            await send({"type": "http.response.pathsend", "path": FILE.name})
+            return
+        for block in blocks():
+            await send({"type": "http.response.body", "body": block, "more_body": True})
+        await send({"type": "http.response.body"})
+        return
     headers, body = RAW_PLAIN, HELLO
     if path == "/headers":
         headers = RAW_TWELVE

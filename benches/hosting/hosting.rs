@@ -1,7 +1,7 @@
 //! What it costs to ask an application that is written in Python, without sockets.
 //!
 //! The cases differ from `hello` by one thing each: the headers of a request (environ, scope), those of an answer
-//! (conversion and checks), a body on its way in, one on its way out. Their difference to `hello` is the cost of it.
+//! (conversion and checks), a body on its way in, one on its way out: whole, block by block, out of a file. Their difference to `hello` is the cost of it.
 //!
 //! `one` asks one request at a time, so it is mostly the way to the Python thread and back; `64 at once` keeps that
 //! thread busy, so it is mostly the work.
@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 
 const SOURCE: &std::ffi::CStr = pyo3::ffi::c_str!(include_str!("application.py"));
 const BODY: usize = 10 * 1024;
+const LARGE: usize = 640 * 1024;
 const AT_ONCE: usize = 64;
 
 /// What a browser sends with each page.
@@ -51,12 +52,14 @@ struct Case {
     answered: usize,
 }
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 7] = [
     Case { name: "hello", path: "/", browser: false, sent: 0, answered: 13 },
     Case { name: "12 headers in", path: "/", browser: true, sent: 0, answered: 13 },
     Case { name: "13 headers out", path: "/headers", browser: false, sent: 0, answered: 13 },
     Case { name: "10 KB in", path: "/upload", browser: false, sent: BODY, answered: 5 },
     Case { name: "10 KB out", path: "/large", browser: false, sent: 0, answered: BODY },
+    Case { name: "640 KB out in 10 blocks", path: "/stream", browser: false, sent: 0, answered: LARGE },
+    Case { name: "640 KB out of a file", path: "/file", browser: false, sent: 0, answered: LARGE },
 ];
 
 impl Case {
@@ -101,7 +104,7 @@ async fn host(name: &str) -> (Turtle, Generation) {
 async fn ask(turtle: &Turtle, request: Request<Body>) -> usize {
     let response = turtle.ask(request).await.expect("an answer");
     assert_eq!(response.status(), http::StatusCode::OK);
-    body::to_bytes(response.into_body(), BODY).await.expect("all of it").len()
+    body::to_bytes(response.into_body(), LARGE).await.expect("all of it").len()
 }
 
 fn hosting(criterion: &mut Criterion) {

@@ -44,6 +44,7 @@ class Options:
     soak: float | None
     report: Path | None
     hawksbill: Path | None
+    limit: Path | None
     peers: Path | None
 
 
@@ -77,13 +78,16 @@ def arguments(words: Sequence[str]) -> Options:
         "--soak",
         type=float,
         metavar="MINUTES",
-        help="instead of the comparison: ours alone, or with the servers named, under mixed requests for so long; "
-        "a line a minute says what it holds in memory",
+        help="instead of the comparison: ours, and the servers named, under mixed requests for so long; a "
+        "line a minute says what they hold in memory",
     )
     parser.add_argument(
         "--report", type=Path, help=f"where to write ({RESULTS.name} if all is measured, else nowhere)"
     )
     parser.add_argument("--hawksbill", type=Path, help="measure this program, instead of building one")
+    parser.add_argument(
+        "--limit", type=Path, help="the program of benches/limit.rs; without --hawksbill it is built, too"
+    )
     parser.add_argument(
         "--peers", type=Path, help="the directory of the peers' programs, instead of installing them"
     )
@@ -100,6 +104,7 @@ def arguments(words: Sequence[str]) -> Options:
         soak=found.soak,
         report=found.report,
         hawksbill=found.hawksbill.absolute() if found.hawksbill else None,
+        limit=found.limit.absolute() if found.limit else None,
         peers=found.peers.absolute() if found.peers else None,
     )
     options.warm = min(1.0, options.seconds)
@@ -159,7 +164,7 @@ class Session:
                     return
                 self._visit(visit, number)
 
-    def soak(self, chosen: Sequence[Server], asked: Sequence[Workload], minutes: float) -> None:
+    def soak_each(self, chosen: Sequence[Server], asked: Sequence[Workload], minutes: float) -> None:
         """Loads one server after the other, for minutes."""
         interfaces = {workload.interface for workload in asked}
         for server in chosen:
@@ -236,6 +241,8 @@ def facts(
     yield "load of the machine", f"{loads[0]} before, {loads[1]} after (1 minute; its own part included)"
     how = f"{options.rounds} times {options.seconds:g} s, after {options.warm:g} s of warming up"
     yield "measured", f"{options.soak:g} minutes of mixed requests" if options.soak else how
+    if options.soak:
+        asked = [one for interface in session.results.soaks for one in soak.mixture(interface)]
     tools = sorted({name for w in asked if not w.is_idle and (name := tool(w, options.seconds))})
     yield "load programs", ", ".join(map(_tool_version, tools)) or report.NONE
     results = session.results
@@ -298,21 +305,24 @@ def main(words: Sequence[str]) -> int:
         # Minutes of load are for ours; who is beside it has to be named.
         names = options.servers or ([servers.OURS] if options.soak else [])
         chosen, asked = servers.chosen(names), workloads.chosen(options.only)
+        if options.soak:
+            chosen = tuple(server for server in chosen if not server.does)
         place = Place(
             bin=options.peers or install.peers(chosen),
             hawksbill=options.hawksbill or install.ours(),
+            limit=options.limit or (None if options.hawksbill or options.soak else install.limit()),
         )
         with tempfile.TemporaryDirectory() as scratch:
             session = Session(options, place, Path(scratch))
             for server in chosen:
-                if not server.is_ours and not install.present(server, place.bin):
+                if not install.present(server, place):
                     session.results.left_out.append(f"{server.name}: it is not installed")
-            chosen = tuple(s for s in chosen if s.is_ours or install.present(s, place.bin))
-            session.prepare(asked)
+            chosen = tuple(s for s in chosen if install.present(s, place))
             before = _load_average()
             if options.soak:
-                session.soak(chosen, asked, options.soak)
+                session.soak_each(chosen, asked, options.soak)
             else:
+                session.prepare(asked)
                 session.run(visits(chosen, asked))
             about = list(facts(options, session, asked, (before, _load_average())))
     except (Failed, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .processes import Failed
-from .servers import Server
+from .servers import LIMIT, Place, Server
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = ROOT / ".venvs"
@@ -27,7 +28,7 @@ def peers(servers: Sequence[Server]) -> Path:
     _need(programs, [DJANGO])
     for packages in dict.fromkeys(server.packages for server in servers if server.packages):
         one = next(server for server in servers if server.packages == packages)
-        if present(one, programs):
+        if _installed(one, programs):
             continue
         print(f"load: installing {' '.join(packages)}", flush=True)
         if error := _pip(programs, packages):
@@ -46,8 +47,26 @@ def ours() -> Path:
     return programs / "hawksbill"
 
 
-def present(server: Server, programs: Path) -> bool:
-    """Whether a peer is installed."""
+def limit() -> Path:
+    """Builds what hyper alone can do, as ours is built; gives the program."""
+    print("load: building the limit, hyper alone", flush=True)
+    words = ["cargo", "build", "--quiet", "--profile", "dist", "--package", "hawksbill-benches"]
+    words += ["--example", "limit", "--message-format", "json-render-diagnostics"]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=PATIENCE)
+    for line in reversed(done.stdout.splitlines()):
+        if program := json.loads(line).get("executable"):
+            return Path(program)
+    raise Failed("the limit, benches/limit.rs, cannot be built")
+
+
+def present(server: Server, place: Place) -> bool:
+    """Whether a server is there."""
+    if server.name == LIMIT:
+        return place.limit is not None
+    return not server.is_peer or _installed(server, place.bin)
+
+
+def _installed(server: Server, programs: Path) -> bool:
     if server.needs.startswith("import "):
         command = [str(programs / "python"), "-c", server.needs]
         return subprocess.run(command, capture_output=True, timeout=60).returncode == 0

@@ -8,8 +8,8 @@ from statistics import median
 from typing import TypeVar
 
 from .measure import Memory, Speed
-from .servers import OURS
-from .soak import CONNECTIONS, Minute
+from .servers import LIMIT, NO_PEERS
+from .soak import Minute, mixture
 from .workloads import Interface, Workload
 
 Round = TypeVar("Round", Speed, Memory)
@@ -18,6 +18,7 @@ BAD = 0.01
 """A peer that fails more than this share of its requests is nobody's measure."""
 NONE = "\u2013"
 BEST = "\u00d7 best"
+TO_LIMIT = f"\u00d7 {LIMIT}"
 
 
 @dataclass
@@ -44,7 +45,8 @@ def write(results: Results, facts: Sequence[tuple[str, str]], order: Sequence[Wo
         "| | |\n|---|---|\n" + "\n".join(f"| {name} | {text} |" for name, text in facts),
         "*CPU µs* is the user and system time of the server's whole process tree for each request: the "
         f"figure that other work moves least. *{BEST}* is the ratio to the best peer, which is a server "
-        "other than Hawksbill. Where *load busy* is near 100 %, the rate is that of the load program.",
+        f"other than Hawksbill; *{TO_LIMIT}* that to the HTTP library beneath Hawksbill without any Python. "
+        "Where *load busy* is near 100 %, the rate is that of the load program.",
     ]
     for workload in order:
         if speeds := results.speeds.get(workload):
@@ -58,7 +60,7 @@ def write(results: Results, facts: Sequence[tuple[str, str]], order: Sequence[Wo
                 _memories(memories),
             ]
     for interface, soaked in results.soaks.items():
-        mixed = ", ".join(CONNECTIONS)
+        mixed = ", ".join(workload.name for workload in mixture(interface))
         parts += [
             f"## {interface.upper()}, minutes of full load: {mixed} at once",
             f"`{interface}-soak`",
@@ -76,13 +78,16 @@ def _speeds(workload: Workload, speeds: dict[str, list[Speed]]) -> str:
     good = {
         name: rounds
         for name, rounds in speeds.items()
-        if name != OURS and sum(s.errors for s in rounds) <= BAD * sum(s.errors + s.rate for s in rounds)
+        if name not in NO_PEERS
+        and sum(s.errors for s in rounds) <= BAD * sum(s.errors + s.rate for s in rounds)
     }
     best_rate = _best(good, rate, max)
     best_p50 = _best(good, lambda speed: speed.p50, min)
     best_cpu = _best(good, lambda speed: speed.cpu, min)
     unit = "MB/s" if workload.bulk else "messages/s" if workload.kind == "websocket" else "requests/s"
-    columns = ["server", unit, BEST, "p50 ms", BEST, "p99 ms", "CPU µs", BEST]
+    limit = speeds.get(LIMIT)
+    to_limit = [TO_LIMIT] if limit else []
+    columns = ["server", unit, BEST, "p50 ms", BEST, *to_limit, "p99 ms", "CPU µs", BEST, *to_limit]
     rows = []
     for name, rounds in sorted(speeds.items(), key=lambda item: median(s.cpu for s in item[1])):
         mid_rate, mid_p50, mid_cpu = (
@@ -97,9 +102,11 @@ def _speeds(workload: Workload, speeds: dict[str, list[Speed]]) -> str:
                 _ratio(mid_rate, best_rate),
                 f"{mid_p50:.3f}",
                 _ratio(mid_p50, best_p50),
+                *([_ratio(mid_p50, _mid(limit, lambda s: s.p50))] if limit else []),
                 f"{_mid(rounds, lambda s: s.p99):.3f}",
                 f"{mid_cpu:,.1f}",
                 _ratio(mid_cpu, best_cpu),
+                *([_ratio(mid_cpu, _mid(limit, lambda s: s.cpu))] if limit else []),
                 f"{_mid(rounds, lambda s: s.busy):.0%}",
                 f"{_mid(rounds, lambda s: s.load_busy):.0%}",
                 str(sum(s.errors for s in rounds)),
@@ -109,7 +116,7 @@ def _speeds(workload: Workload, speeds: dict[str, list[Speed]]) -> str:
 
 
 def _memories(memories: dict[str, list[Memory]]) -> str:
-    peers = {name: rounds for name, rounds in memories.items() if name != OURS}
+    peers = {name: rounds for name, rounds in memories.items() if name not in NO_PEERS}
     best_rest = _best(peers, lambda memory: memory.rest, min)
     # One that does not hold them has no figure for them.
     holding = {name: rounds for name, rounds in peers.items() if _holds(rounds)}
@@ -159,7 +166,7 @@ def _soaked(servers: dict[str, list[Minute]]) -> str:
                     _ratio(minute.rss, minutes[0].rss),
                 ]
             )
-    first = "× first"
+    first = "\u00d7 first"
     return _table(
         ["server", "minute", "requests", "errors", "server busy", "PSS, MB", first, "RSS, MB", first], rows
     )

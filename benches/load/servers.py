@@ -9,6 +9,11 @@ from pathlib import Path
 from .workloads import Interface, Workload
 
 OURS = "hawksbill"
+OURS_DJANGO = "hawksbill-django"
+"""Ours, with a Django project by its settings."""
+LIMIT = "hyper"
+"""The HTTP library beneath ours, alone: nobody's peer, but as fast as it can get."""
+NO_PEERS = (OURS, OURS_DJANGO, LIMIT)
 
 
 @dataclass(frozen=True)
@@ -16,7 +21,7 @@ class Server:
     """A server and how it is told to host `{module}:{attribute}` on `127.0.0.1:{port}`.
 
     In the command stand also `{bin}`, the directory of the peers' programs, `{python}`, their interpreter,
-    and `{hawksbill}`, the program to be measured.
+    `{hawksbill}`, the program to be measured, and `{limit}`, `benches/limit.rs`.
     """
 
     name: str
@@ -35,15 +40,19 @@ class Server:
     websocket: bool = False
     by_default: bool = True
     """Whether it is measured without being named."""
+    does: tuple[str, ...] = ()
+    """The only workloads that it can do, without the interface in their names; empty: all."""
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it is the one that is compared with the others."""
-        return self.name == OURS
+    def is_peer(self) -> bool:
+        """Whether it is one that ours is compared with."""
+        return self.name not in NO_PEERS
 
     def takes(self, workload: Workload) -> bool:
         """Whether it can do that."""
         if self.interface != workload.interface:
+            return False
+        if self.does and workload.name.removeprefix(f"{self.interface}-") not in self.does:
             return False
         if "websocket" in workload.kind:
             return self.websocket
@@ -60,6 +69,7 @@ class Server:
             "bin": place.bin,
             "python": place.bin / "python",
             "hawksbill": place.hawksbill,
+            "limit": place.limit,
             "port": port,
             "threads": workload.threads,
             "module": workload.module,
@@ -76,6 +86,8 @@ class Place:
     """The peers' programs."""
     hawksbill: Path
     """The program of ours."""
+    limit: Path | None
+    """What hyper alone does; `None`: it is not there."""
 
 
 _HAWKSBILL = "{hawksbill} run {module}:{attribute} --listen 127.0.0.1:{port} --workers 1 --log-level error"
@@ -102,9 +114,21 @@ _UWSGI = (
 )
 _BJOERN = "import bjoern, {module}; bjoern.run({module}.{attribute}, '127.0.0.1', {port})"
 
+_PLAIN = ("hello", "headers", "echo", "large", "http2", "one", "idle")
+
 SERVERS: tuple[Server, ...] = (
+    Server(LIMIT, "wsgi", "{limit} {port}", http2="--http2", does=_PLAIN),
+    Server(LIMIT, "asgi", "{limit} {port}", http2="--http2", does=_PLAIN),
     Server(OURS, "wsgi", f"{_HAWKSBILL} --wsgi", threads="--threads {threads}", http2=""),
     Server(OURS, "asgi", f"{_HAWKSBILL} --asgi", http2="", websocket=True),
+    # Measured where it is named: a Hawksbill without the kind `django` refuses the file.
+    Server(
+        OURS_DJANGO,
+        "wsgi",
+        "{hawksbill} run -c django.toml --listen 127.0.0.1:{port} --log-level error",
+        by_default=False,
+        does=("django",),
+    ),
     Server(
         "granian",
         "wsgi",
@@ -176,7 +200,7 @@ SERVERS: tuple[Server, ...] = (
 
 
 def chosen(names: list[str]) -> tuple[Server, ...]:
-    """The servers of these names, ours always among them; without names those measured by default.
+    """The servers of these names, with ours and its limit always; without names those measured by default.
 
     Raises `ValueError`, with what there is, for a name of none.
     """
@@ -184,5 +208,5 @@ def chosen(names: list[str]) -> tuple[Server, ...]:
     for name in names:
         if name not in known:
             raise ValueError(f"no server is called '{name}'; there are {', '.join(sorted(known))}")
-    wanted = {OURS, *names}
+    wanted = {OURS, LIMIT, *names}
     return tuple(s for s in SERVERS if (s.name in wanted if names else s.by_default))

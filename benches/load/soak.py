@@ -73,8 +73,7 @@ def _load(server: RunningServer, mixed: Sequence[Workload], seconds: float, core
     begin, used = time.perf_counter(), cpu_seconds(server.pid)
     with ThreadPoolExecutor(len(mixed)) as pool:
         running = [
-            pool.submit(generators.run, workload, server.port, seconds, cores.load)
-            for workload in mixed
+            pool.submit(generators.run, workload, server.port, seconds, cores.load) for workload in mixed
         ]
         while not all(load.done() for load in running):
             time.sleep(min(LOOK, seconds / 4))

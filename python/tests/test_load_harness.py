@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ PROGRAMS = Path(sys.executable).parent
 
 CONNECTIONS = 20
 BEST = "\u00d7 best"
+TO_LIMIT = "\u00d7 hyper"
 
 Table = list[dict[str, str]]
 
@@ -55,12 +57,28 @@ def load(
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+def limit() -> Path:
+    """Hyper alone, built without optimisation: what matters here is that it answers."""
+    words = ["cargo", "build", "--quiet", "-p", "hawksbill-benches", "--example", "limit"]
+    done = subprocess.run(
+        [*words, "--message-format", "json-render-diagnostics"],
+        cwd=BENCHES,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=280,
+        check=True,
+    )
+    (program,) = (found for line in done.stdout.splitlines() if (found := json.loads(line).get("executable")))
+    return Path(program)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, limit: Path) -> str:
     """All workloads, a fraction of a second each, of ours and of the standard library's server."""
     path = tmp_path_factory.mktemp("load") / "report.md"
     done = load(
         *("--servers", "wsgiref", "--rounds", "1", "--seconds", "0.3"),
-        *("--connections", str(CONNECTIONS), "--report", path),
+        *("--connections", str(CONNECTIONS), "--report", path, "--limit", limit),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return path.read_text()
@@ -92,11 +110,27 @@ def test_a_sleep_takes_as_long_as_it_sleeps(report: str) -> None:
 
 def test_a_peer_has_a_row_and_is_the_measure(report: str) -> None:
     rows = {row["server"]: row for row in tables(report)["wsgi-hello"]}
-    assert set(rows) == {"hawksbill", "wsgiref"}
+    assert set(rows) == {"hawksbill", "wsgiref", "hyper"}
     assert number(rows["wsgiref"][BEST]) == 1
     best = number(rows["wsgiref"]["requests/s"])
     mine = number(rows["hawksbill"]["requests/s"])
     assert number(rows["hawksbill"][BEST]) == pytest.approx(mine / best, abs=0.01)
+
+
+@pytest.mark.parametrize("workload", ["wsgi-hello", "asgi-echo", "wsgi-http2", "asgi-one"])
+def test_the_limit_is_a_measure_of_its_own(report: str, workload: str) -> None:
+    rows = {row["server"]: row for row in tables(report)[workload]}
+    assert number(rows["hyper"][TO_LIMIT]) == 1
+    assert number(rows["hyper"]["errors"]) == 0
+    mine, its = (number(rows[name]["p50 ms"]) for name in ("hawksbill", "hyper"))
+    assert number(rows["hawksbill"][TO_LIMIT]) == pytest.approx(mine / its, rel=0.1)
+
+
+def test_what_is_not_there_to_be_a_limit_is_told() -> None:
+    done = load("--servers", "wsgiref", "--only", "wsgi-one", "--seconds", "0.1", "--rounds", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "hyper: it is not installed" in done.stdout
+    assert TO_LIMIT not in done.stdout.split("## WSGI")[1]
 
 
 @pytest.mark.parametrize("workload", MEMORIES)

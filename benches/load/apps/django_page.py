@@ -1,4 +1,4 @@
-"""A Django project in one file: `wsgi` and `asgi` answer `/` with a page.
+"""A small Django project: `wsgi` and `asgi` answer `/` with a page.
 
 The page asks the database for the session, its user and twenty rows, and renders them by a template with a
 CSRF token. `python django_page.py` makes the database that `$LOAD_DATABASE` names.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 
 import django
-from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
@@ -18,45 +17,7 @@ from django.urls import path
 SESSION = "loadloadloadloadloadloadloadload"
 ROWS = 200
 
-PAGE = """<!doctype html>
-<title>Groups</title>
-<h1>Hello, {{ user.username }}</h1>
-<form method="post">{% csrf_token %}<input name="name"><button>Add</button></form>
-<ul>{% for group in groups %}
-<li class="{% cycle 'odd' 'even' %}">
-  <a href="/groups/{{ group.pk }}/">{{ group.name|title }}</a>
-</li>{% endfor %}
-</ul>
-"""
-
-settings.configure(
-    SECRET_KEY="for measurements alone",
-    ALLOWED_HOSTS=["*"],
-    ROOT_URLCONF=__name__,
-    USE_TZ=True,
-    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"],
-    MIDDLEWARE=[
-        "django.middleware.security.SecurityMiddleware",
-        "django.contrib.sessions.middleware.SessionMiddleware",
-        "django.middleware.common.CommonMiddleware",
-        "django.middleware.csrf.CsrfViewMiddleware",
-        "django.contrib.auth.middleware.AuthenticationMiddleware",
-        "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    ],
-    TEMPLATES=[
-        {
-            "BACKEND": "django.template.backends.django.DjangoTemplates",
-            "OPTIONS": {
-                "loaders": [("django.template.loaders.locmem.Loader", {"page.html": PAGE})],
-                "context_processors": [
-                    "django.template.context_processors.request",
-                    "django.contrib.auth.context_processors.auth",
-                ],
-            },
-        }
-    ],
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["LOAD_DATABASE"]}},
-)
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "django_settings")
 django.setup()
 
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY  # noqa: E402
@@ -73,7 +34,6 @@ def page(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [path("", page)]
 
-# Under the name that `ROOT_URLCONF` has, also where this file is the program.
 wsgi = get_wsgi_application()
 asgi = get_asgi_application()
 

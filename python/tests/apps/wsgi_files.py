@@ -1,4 +1,4 @@
-"""One large file from Django and from Flask, as each sends files: `application` has them at `/django` and `/flask`.
+"""One large file from Django and from Flask, as each sends files, at `/django` and `/flask`.
 
 The file is the one that `$BIG_FILE` names. Each path beneath says what the framework is given:
 
@@ -15,10 +15,10 @@ import os
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from django.conf import settings
-from django.core.wsgi import get_wsgi_application
-from django.http import FileResponse, HttpRequest, HttpResponse
-from django.urls import path
+from django.conf import settings  # type: ignore[import-untyped]
+from django.core.wsgi import get_wsgi_application  # type: ignore[import-untyped]
+from django.http import FileResponse, HttpRequest, HttpResponse  # type: ignore[import-untyped]
+from django.urls import path  # type: ignore[import-untyped]
 from flask import Flask, Response, send_file
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def unread() -> IO[bytes]:
 settings.configure(SECRET_KEY="for tests alone", ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__)
 
 urlpatterns = [
-    path("django/path", lambda _: FileResponse(open(BIG, "rb"))),
+    path("django/path", lambda _: FileResponse(open(BIG, "rb"))),  # noqa: SIM115 - the server closes it
     path("django/unread", lambda _: FileResponse(unread())),
 ]
 

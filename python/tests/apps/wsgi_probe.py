@@ -161,7 +161,7 @@ def file(environ: WSGIEnvironment, start: StartResponse, query: Query) -> Reply:
         wrapped = wrap(io.BytesIO(data), 65536)
         return wrapped
     start_binary(start)
-    on_disk = tempfile.TemporaryFile()
+    on_disk = tempfile.TemporaryFile()  # noqa: SIM115 - the server closes it
     on_disk.write(b"." + data)
     on_disk.seek(1)
     wrapped = wrap(on_disk, 65536)
