@@ -12,6 +12,7 @@ mod common;
 mod objects;
 mod requests;
 mod responses;
+mod sockets;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
@@ -42,7 +43,9 @@ impl Subject {
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let app = Some(runtime.block_on(App::start(source)));
-        let config = Config { failure_persistence: None, ..Config::with_cases(cases) };
+        // A case that fails by waiting in vain is not made smaller for ever.
+        let config =
+            Config { failure_persistence: None, max_shrink_time: 30_000, ..Config::with_cases(cases) };
         Self { runtime, app, runner: TestRunner::new(config) }
     }
 

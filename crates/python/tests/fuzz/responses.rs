@@ -187,10 +187,10 @@ fn asgi_act() -> impl Strategy<Value = Act> {
     })
 }
 
-type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What each start of the plan says, where that may be said.
-fn given(app: &App) -> Vec<(u16, Pairs)> {
+pub(crate) fn given(app: &App) -> Vec<(u16, Pairs)> {
     let told = app.eval(
         "'\\n'.join(' '.join([str(said[0]), *(a.hex() + ':' + b.hex() for a, b in said[1])]) for said in heads if said)",
     );
@@ -207,14 +207,14 @@ fn given(app: &App) -> Vec<(u16, Pairs)> {
     told.lines().filter_map(one).collect()
 }
 
-fn sorted(pairs: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Pairs {
+pub(crate) fn sorted(pairs: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Pairs {
     // The length is the server's affair where the application said none, or where there is no body.
     let mut pairs: Pairs = pairs.filter(|(name, _)| name != b"content-length").collect();
     pairs.sort();
     pairs
 }
 
-fn of(headers: &HeaderMap) -> Pairs {
+pub(crate) fn of(headers: &HeaderMap) -> Pairs {
     sorted(headers.iter().map(|(name, value)| {
         let value = value.as_bytes().trim_ascii();
         (name.as_str().as_bytes().to_vec(), value.to_vec())
@@ -243,7 +243,7 @@ fn act(runtime: &Runtime, app: &App, act: &Act) -> Result<(), TestCaseError> {
 }
 
 /// A failure is that of the application, and it is one that was seen.
-fn judge_failure(error: &Error) -> Result<(), TestCaseError> {
+pub(crate) fn judge_failure(error: &Error) -> Result<(), TestCaseError> {
     prop_assert_eq!(error.kind(), Kind::Internal);
     prop_assert!(!error.to_string().contains("was stopped"), "lost without a word: {}", error);
     Ok(())
