@@ -49,7 +49,7 @@ def head(message):
         if message['type'] != 'http.response.start':
             return None
         pairs = [(bytes(name).lower(), bytes(value).strip(b' \\t')) for name, value in message.get('headers') or []]
-        return message['status'], [pair for pair in pairs if pair[0].decode('latin-1') not in OURS]
+        return int(message['status']), [pair for pair in pairs if pair[0].decode('latin-1') not in OURS]
     except Exception:
         return None
 async def app(scope, receive, send):

@@ -24,7 +24,7 @@ OURS = {'connection', 'keep-alive', 'proxy-authenticate', 'proxy-authorization',
 def head(message):
     '''What an accept or a refusal says, where it says what may be said.'''
     try:
-        status = {'websocket.accept': 101, 'websocket.close': 403}.get(message['type']) or message['status']
+        status = {'websocket.accept': 101, 'websocket.close': 403}.get(message['type']) or int(message['status'])
         if message['type'] == 'websocket.close':
             return status, []
         pairs = [(bytes(name).lower(), bytes(value).strip(b' \\t')) for name, value in message.get('headers') or []]
