@@ -10,15 +10,12 @@ use bytes::Bytes;
 use hawksbill_core::{Body, Error, Kind};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
-use tokio::sync::oneshot;
 
 use crate::broken::Broken;
 use crate::outgoing::{self, Gone};
+use crate::reply::Reply;
 use crate::segment::Segment;
 use crate::tally::Tally;
-
-/// Where an answer goes.
-pub(crate) type Reply = oneshot::Sender<Result<Response<Body>, Error>>;
 
 /// Status and headers, checked.
 #[derive(Debug)]

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
+use crate::lead;
+
 struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -21,8 +23,12 @@ thread_local! {
     static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
 }
 
-/// Polls until it is ready, parking this thread in between. Never to be called while attached to the interpreter.
+/// Polls until it is ready. In between this thread drives the runtime, if that is its affair and nobody else does;
+/// otherwise it is parked. Never to be called while attached to the interpreter.
 pub(crate) fn block_on_poll<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+    if let Some(value) = lead::here().and_then(|lead| lead.wait(&mut poll)) {
+        return value;
+    }
     WAKER.with(|waker| {
         let mut cx = Context::from_waker(waker);
         loop {

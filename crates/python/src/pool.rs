@@ -7,10 +7,12 @@
 //! seen, not told: a job that finds a thread at work is left to it, and a [`Watch`] looks whether jobs are taken.
 //! Where they are not, since calls wait for a database or sleep, further threads come, and for a while each job
 //! summons one at once; where a call computes, a thread more could not help it, and comes later.
+//!
+//! Where the process has a [`Lead`] to give, a thread without a job drives the runtime instead of sleeping.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,9 +20,16 @@ use pyo3::prelude::*;
 use rustix::thread::{Pid, gettid};
 use tokio::sync::Notify;
 
-use self::watch::Watch;
+use self::watch::{Look, Seen, Watch};
+use crate::later::Later;
+use crate::lead::{self, Crew, Lead};
 
 mod watch;
+
+/// How long jobs are left to threads that compute: CPython's switch interval, after which they give way to others.
+const COMPUTING: Duration = Duration::from_millis(5);
+/// How long jobs call threads at once after calls were seen to wait.
+const EAGER: Duration = Duration::from_millis(100);
 
 /// What the threads of a pool do.
 pub(crate) trait Work: Send + Sync + 'static {
@@ -50,6 +59,8 @@ struct Inner<W: Work> {
     ready: Condvar,
     ended: Notify,
     watch: Watch,
+    /// Given by the thread that drives the runtime, if it lets others drive.
+    lead: OnceLock<Arc<Lead>>,
 }
 
 struct State<J> {
@@ -69,11 +80,16 @@ struct State<J> {
     eager: Option<Instant>,
     stopping: bool,
     handles: Vec<thread::JoinHandle<()>>,
+    look: Look,
     /// What the system calls the threads.
     ids: Vec<Pid>,
 }
 
 impl<J> State<J> {
+    fn be_eager(&mut self) {
+        self.eager = Some(Instant::now() + EAGER);
+    }
+
     fn is_eager(&mut self) -> bool {
         let Some(until) = self.eager else { return false };
         if Instant::now() < until {
@@ -107,6 +123,7 @@ impl<W: Work> Pool<W> {
             eager: None,
             stopping: false,
             handles: Vec::new(),
+            look: Look::default(),
             ids: Vec::new(),
         };
         Self {
@@ -119,6 +136,7 @@ impl<W: Work> Pool<W> {
                 ready: Condvar::new(),
                 ended: Notify::new(),
                 watch: Watch::new(name),
+                lead: OnceLock::new(),
             }),
         }
     }
@@ -126,6 +144,20 @@ impl<W: Work> Pool<W> {
     /// What the threads work with.
     pub(crate) fn work(&self) -> &W {
         &self.inner.work
+    }
+
+    /// Takes the lead that is offered on this thread, if there is one, and gives what its driver is called by.
+    pub(crate) fn later(&self) -> Option<&Arc<Later>> {
+        if self.inner.lead.get().is_none() {
+            let lead = lead::here()?;
+            let crew: Weak<Inner<W>> = Arc::downgrade(&self.inner);
+            if !lead.adopt(crew) {
+                return None;
+            }
+            lead.call();
+            let _ = self.inner.lead.set(lead);
+        }
+        self.inner.lead.get().map(|lead| lead.later())
     }
 
     /// Queues a job, and calls or makes a thread for it where none is free. Never waits.
@@ -154,6 +186,9 @@ impl<W: Work> Pool<W> {
             std::mem::take(&mut state.jobs)
         };
         drop(waiting);
+        if let Some(lead) = self.inner.lead.get() {
+            lead.recall();
+        }
         self.inner.ready.notify_all();
         let all_ended = async {
             loop {
@@ -185,10 +220,15 @@ impl<W: Work> Inner<W> {
 
     /// Sees to it that the jobs that wait are done: by the threads at work, if these keep up.
     fn relieve(self: &Arc<Self>, state: &mut State<W::Job>) {
+        let lead = self.lead.get();
+        if let Some(lead) = lead.filter(|lead| lead.is_with_crew()) {
+            // The thread that drives comes for them.
+            return lead.call();
+        }
         let at_work = state.running + state.coming > 0;
         if !at_work || state.is_eager() {
             self.summon(state);
-        } else if !state.jobs.is_empty() && self.could_summon(state) {
+        } else if lead.is_none() && !state.jobs.is_empty() && self.could_summon(state) {
             self.watch.begin(self);
         }
     }
@@ -205,10 +245,7 @@ impl<W: Work> Inner<W> {
             return;
         }
         if state.idle > 0 {
-            state.idle -= 1;
-            state.calls += 1;
-            state.coming += 1;
-            self.ready.notify_one();
+            self.call_one(state);
         } else if state.threads < self.most_threads {
             let inner = self.clone();
             match thread::Builder::new().name(self.name.clone()).spawn(move || inner.serve()) {
@@ -224,7 +261,40 @@ impl<W: Work> Inner<W> {
         }
     }
 
+    /// Calls a thread that does nothing.
+    fn call_one(&self, state: &mut State<W::Job>) {
+        state.idle -= 1;
+        state.calls += 1;
+        state.coming += 1;
+        self.ready.notify_one();
+    }
+
+    /// Looks, now and again, whether the jobs are taken, and has a thread come where they are not. True: no job waits, or
+    /// nobody could be summoned for it.
+    fn attend(self: &Arc<Self>, state: &mut State<W::Job>) -> bool {
+        if state.jobs.is_empty() || !self.could_summon(state) {
+            return true;
+        }
+        match state.look.at(state.taken) {
+            Seen::Moving => {}
+            _ if state.coming > 0 => {}
+            Seen::Still(_) if !watch::computes(state) => {
+                state.be_eager();
+                self.summon(state);
+            }
+            Seen::Still(since) if since >= COMPUTING => {
+                self.summon(state);
+                state.look = Look::default();
+            }
+            Seen::Still(_) => {}
+        }
+        false
+    }
+
     fn serve(self: Arc<Self>) {
+        if let Some(lead) = self.lead.get() {
+            lead.clone().stand_here();
+        }
         self.lock().ids.push(gettid());
         // An interpreter that is being finalised is not attached to any more.
         let began = Python::try_attach(|py| {
@@ -255,6 +325,7 @@ impl<W: Work> Inner<W> {
     /// The next job. It is taken attached, so that none waits in the hands of a thread that waits for the interpreter.
     /// Whoever holds the lock never waits for the interpreter, so taking the lock attached is safe.
     fn next(self: &Arc<Self>, py: Python<'_>, arrival: Arrival) -> Option<W::Job> {
+        let lead = self.lead.get();
         let mut state = self.lock();
         match arrival {
             Arrival::Called => state.coming -= 1,
@@ -264,11 +335,21 @@ impl<W: Work> Inner<W> {
             if state.stopping {
                 return None;
             }
-            if let Some(job) = state.jobs.pop_front() {
+            // Answers that were given are sent before many more are made.
+            let overdue = !state.jobs.is_empty() && lead.is_some_and(|lead| lead.is_overdue());
+            if !overdue && let Some(job) = state.jobs.pop_front() {
                 state.running += 1;
                 state.taken += 1;
-                self.relieve(&mut state);
+                if !state.jobs.is_empty() {
+                    self.relieve(&mut state);
+                }
                 return Some(job);
+            }
+            drop(state);
+            let drove = lead.is_some_and(|lead| py.detach(|| lead.drive()));
+            state = self.lock();
+            if drove || !state.jobs.is_empty() {
+                continue;
             }
             state.idle += 1;
             drop(state);
@@ -287,6 +368,40 @@ impl<W: Work> Inner<W> {
         let called = state.calls > 0;
         state.calls -= usize::from(called);
         called
+    }
+}
+
+impl<W: Work> Crew for Inner<W> {
+    fn has_work(&self) -> bool {
+        let state = self.lock();
+        state.stopping || !state.jobs.is_empty()
+    }
+
+    fn send_leader(self: Arc<Self>) -> bool {
+        let mut state = self.lock();
+        let is_free = state.jobs.is_empty() && state.coming == 0 && state.idle > 0;
+        if is_free && !state.stopping {
+            self.call_one(&mut state);
+        }
+        is_free
+    }
+
+    fn is_held_up(self: Arc<Self>) {
+        let mut state = self.lock();
+        state.look = Look::default();
+        if state.running > 0 && !watch::computes(&state) {
+            state.be_eager();
+            self.summon(&mut state);
+        }
+    }
+
+    fn look(self: Arc<Self>) -> bool {
+        let mut state = self.lock();
+        !state.stopping && self.attend(&mut state) && !state.is_eager() && state.idle > 0
+    }
+
+    fn stand_in(self: Arc<Self>) {
+        self.summon(&mut self.lock());
     }
 }
 

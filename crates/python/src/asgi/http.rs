@@ -25,10 +25,11 @@ use super::conversation::{Conversation, Event, Waiting, is_done, raise};
 use super::event_loop::{Loop, Turn};
 use super::message::Message;
 use super::{Application, file, scope};
-use crate::answer::{Answer, Reply, Trouble};
+use crate::answer::{Answer, Trouble};
 use crate::broken::Broken;
 use crate::facts::{Facts, describe};
 use crate::failure::Failure;
+use crate::reply::Reply;
 use crate::segment::Segment;
 
 /// A request and its answer.

@@ -25,7 +25,6 @@ use hawksbill_websocket::handshake::{OpeningHandshake, is_upgrade};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
 pub use self::conversation::ClientDisconnected;
 pub(crate) use self::event_loop::EventLoop;
@@ -36,7 +35,7 @@ pub use self::lifespan::Lifespan;
 pub use self::settings::WebSockets;
 use self::websocket::Socket;
 use crate::host::Options;
-use crate::thread;
+use crate::{reply, thread};
 
 /// An ASGI application with its life.
 pub(crate) struct AsgiApp {
@@ -94,13 +93,13 @@ impl AsgiApp {
             return self.open(request, upgrade).await;
         }
         let (parts, body) = request.into_parts();
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = reply::channel(None);
         let exchange = Exchange::new(self.application.clone(), parts, body, reply);
         if !exchange.post() {
             return Err(self.application.stopped());
         }
         drop(exchange);
-        answer.await.unwrap_or_else(|_| Err(self.application.stopped()))
+        answer.await.unwrap_or_else(|| Err(self.application.stopped()))
     }
 
     /// Asks the application for a WebSocket.
@@ -113,14 +112,14 @@ impl AsgiApp {
         let opening = opening.map_err(|error| websocket::malformed(&error))?;
         let draining = Draining::of(&request);
         let (parts, _) = request.into_parts();
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = reply::channel(None);
         let request = websocket::Request { parts, opening, upgrade, draining, runtime: Handle::current() };
         let socket = Socket::new(self.application.clone(), request, reply);
         if !socket.post() {
             return Err(self.application.stopped());
         }
         drop(socket);
-        answer.await.unwrap_or_else(|_| Err(self.application.stopped()))
+        answer.await.unwrap_or_else(|| Err(self.application.stopped()))
     }
 
     /// Tells the application that it is over, and lets it go.

@@ -20,11 +20,12 @@ use super::event_loop::{Loop, Turn};
 use super::message::Message;
 use super::wire::{self, Pings, Wire};
 use super::{Application, scope};
-use crate::answer::{Answer, Head, Reply, Trouble};
+use crate::answer::{Answer, Head, Trouble};
 use crate::broken::Broken;
 use crate::convert::to_bytes;
 use crate::facts::{Facts, describe};
 use crate::failure::Failure;
+use crate::reply::Reply;
 
 /// The longest reason of a close frame in bytes (RFC 6455 section 5.5).
 const MAX_REASON: usize = 123;

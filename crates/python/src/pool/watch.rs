@@ -12,20 +12,40 @@ use super::{Inner, State, Work};
 
 /// How often it looks. A job that a sleeping call holds up waits about this long for another thread.
 const TICK: Duration = Duration::from_millis(1);
-/// How long jobs are left to threads that compute: CPython's switch interval, after which they give way to others.
-const COMPUTING: Duration = Duration::from_millis(5);
-/// How long jobs call threads at once after calls were seen to wait.
-const EAGER: Duration = Duration::from_millis(100);
 /// How often a watch with nothing to see looks whether its pool is still there.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// A thread that is only alive, and only looks, as long as jobs wait.
 pub(super) struct Watch {
     name: String,
-    seen: Arc<Seen>,
+    shared: Arc<Shared>,
 }
 
-struct Seen {
+/// What was seen of the jobs so far.
+#[derive(Debug, Default)]
+pub(super) struct Look(Option<(u64, Instant)>);
+
+pub(super) enum Seen {
+    /// Jobs were taken since the last look, or this is the first.
+    Moving,
+    /// None was taken for so long.
+    Still(Duration),
+}
+
+impl Look {
+    /// Looks at how many jobs were ever taken.
+    pub(super) fn at(&mut self, taken: u64) -> Seen {
+        match self.0 {
+            Some((before, since)) if before == taken => Seen::Still(since.elapsed()),
+            _ => {
+                self.0 = Some((taken, Instant::now()));
+                Seen::Moving
+            }
+        }
+    }
+}
+
+struct Shared {
     /// Whether jobs wait. Set before and cleared under the pool's lock.
     active: AtomicBool,
     started: Mutex<bool>,
@@ -34,29 +54,30 @@ struct Seen {
 
 impl Watch {
     pub(super) fn new(name: &str) -> Self {
-        let seen = Seen { active: AtomicBool::new(false), started: Mutex::new(false), begun: Condvar::new() };
-        Self { name: name.to_owned(), seen: Arc::new(seen) }
+        let shared =
+            Shared { active: AtomicBool::new(false), started: Mutex::new(false), begun: Condvar::new() };
+        Self { name: name.to_owned(), shared: Arc::new(shared) }
     }
 
     /// Has it look until no job waits. Called under the pool's lock, so that it sees the job that is there.
     pub(super) fn begin<W: Work>(&self, pool: &Arc<Inner<W>>) {
-        if self.seen.active.load(Ordering::Acquire) {
+        if self.shared.active.load(Ordering::Acquire) {
             return;
         }
-        let mut started = self.seen.started.lock().unwrap_or_else(PoisonError::into_inner);
-        self.seen.active.store(true, Ordering::Release);
+        let mut started = self.shared.started.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.active.store(true, Ordering::Release);
         if *started {
-            self.seen.begun.notify_one();
+            self.shared.begun.notify_one();
             return;
         }
-        let (seen, pool) = (self.seen.clone(), Arc::downgrade(pool));
-        let watch = move || seen.watch(&pool);
+        let (shared, pool) = (self.shared.clone(), Arc::downgrade(pool));
+        let watch = move || shared.watch(&pool);
         // Without a watch, a job waits for the thread at work, which is slow and not wrong.
         *started = thread::Builder::new().name(format!("{}-watch", self.name)).spawn(watch).is_ok();
     }
 }
 
-impl Seen {
+impl Shared {
     fn watch<W: Work>(&self, pool: &Weak<Inner<W>>) {
         loop {
             if !self.look(pool) {
@@ -74,8 +95,6 @@ impl Seen {
 
     /// Looks until no job waits, or no thread could be summoned for it. False when the pool is gone.
     fn look<W: Work>(&self, pool: &Weak<Inner<W>>) -> bool {
-        let mut taken = None;
-        let mut since = Instant::now();
         loop {
             thread::sleep(TICK);
             let Some(pool) = pool.upgrade() else { return false };
@@ -83,24 +102,10 @@ impl Seen {
             if state.stopping {
                 return false;
             }
-            if state.jobs.is_empty() || !pool.could_summon(&state) {
+            if pool.attend(&mut state) {
+                state.look = Look::default();
                 self.active.store(false, Ordering::Release);
                 return true;
-            }
-            if taken != Some(state.taken) {
-                taken = Some(state.taken);
-                since = Instant::now();
-                continue;
-            }
-            if state.coming > 0 {
-                continue;
-            }
-            if !computes(&state) {
-                state.eager = Some(Instant::now() + EAGER);
-                pool.summon(&mut state);
-            } else if since.elapsed() >= COMPUTING {
-                pool.summon(&mut state);
-                since = Instant::now();
             }
         }
     }
@@ -108,7 +113,7 @@ impl Seen {
 
 /// Whether a thread of the pool runs, or would if it had a processor (proc(5), `/proc/pid/task/tid/stat`). One that
 /// waits for the interpreter sleeps, but then another one runs.
-fn computes<J>(state: &State<J>) -> bool {
+pub(super) fn computes<J>(state: &State<J>) -> bool {
     state.ids.iter().any(|id| runs(*id))
 }
 

@@ -19,18 +19,18 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
 use self::environ::Template;
 use self::file::FileWrapper;
 use self::input::Input;
 use self::response::{Halt, StartResponse};
-use crate::answer::{Answer, Reply};
+use crate::answer::Answer;
 use crate::broken::Broken;
 use crate::convert::to_bytes;
 use crate::facts::Facts;
 use crate::failure::Failure;
 use crate::pool::{Pool, Refusal, Work};
+use crate::reply::{self, Reply};
 use crate::thread;
 
 /// How long a stop waits for calls that nobody waits for any more.
@@ -71,7 +71,7 @@ impl WsgiApp {
 
     /// Asks the application.
     pub(crate) async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = reply::channel(self.pool.later().cloned());
         let (parts, body) = request.into_parts();
         let runtime = if http_body::Body::is_end_stream(&body) { None } else { Handle::try_current().ok() };
         self.pool.submit(Job { parts, body, runtime, reply }).map_err(|refusal| {
@@ -81,7 +81,7 @@ impl WsgiApp {
             };
             Error::new(Kind::Overloaded).because(reason).retryable()
         })?;
-        answer.await.unwrap_or_else(|_| {
+        answer.await.unwrap_or_else(|| {
             let reason = format!("application {} was stopped before it answered", self.name);
             Err(Error::new(Kind::Internal).because(reason))
         })

@@ -14,6 +14,7 @@ use crate::answer::{Answer, Head, Trouble};
 use crate::block_on::block_on_poll;
 use crate::convert::{self, is_hop_by_hop, quoted, to_bytes, to_latin1};
 use crate::segment::Segment;
+use crate::lead;
 
 /// Why an application is asked for no further block.
 #[derive(Debug)]
@@ -156,7 +157,11 @@ fn raised(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     Ok(PyErr::from_value(value))
 }
 
+/// Sees to it that the block is on its way (PEP 3333, "Buffering and Streaming"), and that there is room for the next.
 fn wait_for_room(py: Python<'_>, answer: &Answer) -> Result<(), Trouble> {
+    if let Some(lead) = lead::here() {
+        py.detach(|| lead.pass());
+    }
     let mut now = std::task::Context::from_waker(std::task::Waker::noop());
     match answer.poll_room(&mut now) {
         std::task::Poll::Ready(room) => room,

@@ -1,0 +1,295 @@
+//! Who drives the runtime of a process that has one application to serve.
+//!
+//! A request that crosses to a Python thread and back costs two switches between threads, which is more than all the rest
+//! of its way. So a Python thread drives the (single-threaded) runtime itself: it reads until requests are there, lets
+//! go, serves them one after the other, and drives on, which sends what was answered meanwhile.
+//!
+//! That is right as long as calls are short. While a Python thread serves a call, nobody drives; the main thread looks
+//! every [`TICK`] whether it has been away for that long. If so the main thread drives, requests go to the threads of the
+//! pool through their queue, and a slow call delays none of the others. When no call has been seen to wait for a while
+//! and no request waits, a Python thread leads again.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::later::Later;
+
+/// How often the main thread looks whether somebody drives.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Threads that serve requests, seen by whoever drives.
+pub(crate) trait Crew: Send + Sync {
+    /// Whether requests wait.
+    fn has_work(&self) -> bool;
+
+    /// Calls a thread that does nothing to drive. False: there is none, or it is not the time.
+    fn send_leader(self: Arc<Self>) -> bool;
+
+    /// A thread that led has been away for a tick: sees whether its call waits for something.
+    fn is_held_up(self: Arc<Self>);
+
+    /// Sees to it that the requests that wait are served. True: nothing speaks against a leader from the crew.
+    fn look(self: Arc<Self>) -> bool;
+
+    /// Calls a thread for the requests that wait while the leader waits for something itself.
+    fn stand_in(self: Arc<Self>);
+}
+
+/// The lead: the right to drive the runtime.
+pub(crate) struct Lead {
+    /// Weak, since what is held by a runtime's tasks must not hold the runtime.
+    runtime: Weak<Runtime>,
+    later: Arc<Later>,
+    holder: AtomicU8,
+    crew: OnceLock<Weak<dyn Crew>>,
+    /// How often a thread of the crew let go.
+    let_go: AtomicU64,
+    main: Thread,
+    /// Whether the main thread has to be called when the lead is let go.
+    main_rests: AtomicBool,
+    /// The main thread drives from now on to the end.
+    recalled: AtomicBool,
+}
+
+const MAIN: u8 = 0;
+const NOBODY: u8 = 1;
+const CREW: u8 = 2;
+
+thread_local! {
+    static HERE: RefCell<Option<Arc<Lead>>> = const { RefCell::new(None) };
+}
+
+/// Does `work` on this runtime, to its end. The calling thread is the main thread; it must not be attached.
+pub(crate) fn run<F>(runtime: &Arc<Runtime>, work: F) -> Option<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let lead = Arc::new(Lead {
+        runtime: Arc::downgrade(runtime),
+        later: Arc::default(),
+        holder: AtomicU8::new(MAIN),
+        crew: OnceLock::new(),
+        let_go: AtomicU64::new(0),
+        main: thread::current(),
+        main_rests: AtomicBool::new(false),
+        recalled: AtomicBool::new(false),
+    });
+    lead.clone().stand_here();
+    let told = lead.clone();
+    let mut work = runtime.spawn(async move {
+        let output = work.await;
+        told.recall();
+        output
+    });
+    let output = loop {
+        let outcome = runtime.block_on(async {
+            let mut tick = pin!(sleep(TICK));
+            poll_fn(|cx| lead.poll_as_main(cx, &mut work, tick.as_mut())).await
+        });
+        match outcome {
+            Turn::Over(output) => break output,
+            Turn::HandOver => lead.rest(),
+        }
+    };
+    HERE.with_borrow_mut(Option::take);
+    output
+}
+
+enum Turn<T> {
+    Over(Option<T>),
+    HandOver,
+}
+
+/// The lead of the thread that this is called on, if it drives or belongs to the crew.
+pub(crate) fn here() -> Option<Arc<Lead>> {
+    HERE.with_borrow(Clone::clone)
+}
+
+impl Lead {
+    /// Makes it known to what runs on this thread.
+    pub(crate) fn stand_here(self: Arc<Self>) {
+        HERE.set(Some(self));
+    }
+
+    pub(crate) fn later(&self) -> &Arc<Later> {
+        &self.later
+    }
+
+    /// Lets threads of this crew drive; the first crew that comes is the one. False: there is one already.
+    pub(crate) fn adopt(&self, crew: Weak<dyn Crew>) -> bool {
+        self.crew.set(crew).is_ok()
+    }
+
+    /// Whether a thread of the crew drives.
+    pub(crate) fn is_with_crew(&self) -> bool {
+        self.holder.load(Ordering::Acquire) == CREW
+    }
+
+    /// Drives until the crew has work, if nobody else does. True: it was driven. A thread of the crew; not attached.
+    pub(crate) fn drive(&self) -> bool {
+        let Some(crew) = self.crew() else { return false };
+        let mut first = true;
+        self.drive_until(|cx| {
+            let has_work = crew.has_work();
+            // What waits to be sent and read comes first.
+            if has_work && std::mem::take(&mut first) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            first = false;
+            if has_work { Poll::Ready(()) } else { Poll::Pending }
+        })
+    }
+
+    /// Drives for one round, if nobody else does: what is there is sent and read.
+    pub(crate) fn pass(&self) {
+        let mut first = true;
+        self.drive_until(|cx| {
+            if std::mem::take(&mut first) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        });
+    }
+
+    /// Waits for something that the runtime delivers, and drives it meanwhile, if nobody else does. `None`: somebody
+    /// else does, or has to.
+    pub(crate) fn wait<T>(&self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+        let crew = self.crew()?;
+        let mut result = None;
+        self.drive_until(|cx| {
+            if let Poll::Ready(value) = poll(cx) {
+                result = Some(value);
+                return Poll::Ready(());
+            }
+            if crew.has_work() {
+                crew.clone().stand_in();
+            }
+            Poll::Pending
+        });
+        result
+    }
+
+    /// Whether something waits too long to be sent while nobody drives.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.holder.load(Ordering::Acquire) == NOBODY && self.later.is_overdue()
+    }
+
+    /// Has the main thread drive from now on.
+    pub(crate) fn recall(&self) {
+        self.recalled.store(true, Ordering::SeqCst);
+        self.later.call();
+        self.main.unpark();
+    }
+
+    /// Has whoever drives look for work.
+    pub(crate) fn call(&self) {
+        self.later.call();
+    }
+
+    fn crew(&self) -> Option<Arc<dyn Crew>> {
+        self.crew.get().and_then(Weak::upgrade)
+    }
+
+    fn is_recalled(&self) -> bool {
+        self.recalled.load(Ordering::SeqCst)
+    }
+
+    fn drive_until(&self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<()>) -> bool {
+        let taken = self.holder.compare_exchange(NOBODY, CREW, Ordering::SeqCst, Ordering::SeqCst);
+        if taken.is_err() || self.is_recalled() {
+            if taken.is_ok() {
+                self.let_go();
+            }
+            return false;
+        }
+        let runtime = self.runtime.upgrade();
+        if let Some(runtime) = &runtime {
+            runtime.block_on(poll_fn(|cx| {
+                self.later.drain(cx);
+                if self.is_with_crew() && !self.is_recalled() { poll(cx) } else { Poll::Ready(()) }
+            }));
+        }
+        self.let_go();
+        runtime.is_some()
+    }
+
+    fn let_go(&self) {
+        self.later.leave();
+        let _ = self.holder.compare_exchange(CREW, NOBODY, Ordering::SeqCst, Ordering::SeqCst);
+        self.let_go.fetch_add(1, Ordering::SeqCst);
+        if self.main_rests.load(Ordering::SeqCst) {
+            self.main.unpark();
+        }
+    }
+
+    /// The main thread's turn at the runtime.
+    fn poll_as_main<T>(
+        &self,
+        cx: &mut Context<'_>,
+        work: &mut tokio::task::JoinHandle<T>,
+        mut tick: Pin<&mut Sleep>,
+    ) -> Poll<Turn<T>> {
+        self.later.drain(cx);
+        if let Poll::Ready(output) = Pin::new(work).poll(cx) {
+            return Poll::Ready(Turn::Over(output.ok()));
+        }
+        let Some(crew) = self.crew().filter(|_| !self.is_recalled()) else { return Poll::Pending };
+        while tick.as_mut().poll(cx).is_ready() {
+            if crew.clone().look() {
+                return Poll::Ready(Turn::HandOver);
+            }
+            tick.as_mut().reset(Instant::now() + TICK);
+        }
+        Poll::Pending
+    }
+
+    /// Leaves the driving to the crew until one of them is away for too long.
+    fn rest(&self) {
+        self.later.leave();
+        self.holder.store(NOBODY, Ordering::SeqCst);
+        let sent = self.crew().is_some_and(|crew| crew.send_leader());
+        if sent {
+            self.watch();
+        }
+        self.holder.store(MAIN, Ordering::SeqCst);
+        // Whoever drives now has to let go.
+        self.later.call();
+    }
+
+    fn watch(&self) {
+        let mut seen = None;
+        while !self.is_recalled() {
+            let now = (self.let_go.load(Ordering::SeqCst), self.holder.load(Ordering::SeqCst));
+            let unchanged = seen.replace(now) == Some(now);
+            if unchanged && now.1 == CREW {
+                self.main_rests.store(true, Ordering::SeqCst);
+                if self.let_go.load(Ordering::SeqCst) == now.0 && !self.is_recalled() {
+                    thread::park();
+                }
+                self.main_rests.store(false, Ordering::SeqCst);
+                continue;
+            }
+            if unchanged
+                && self.holder.compare_exchange(NOBODY, MAIN, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+            {
+                if let Some(crew) = self.crew() {
+                    crew.is_held_up();
+                }
+                return;
+            }
+            thread::sleep(TICK);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The way of one answer back to whoever asked, from any thread.
+//!
+//! It is a one-shot channel, but for one thing: the waker of the asking task may be left with the thread that drives the
+//! runtime (see [`Later`]), so that a batch of answers costs one wake-up.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use hawksbill_core::{Body, Error};
+use http::Response;
+
+use crate::later::Later;
+
+/// What is answered.
+pub(crate) type Answered = Result<Response<Body>, Error>;
+
+/// The application's end. Dropped without an answer, it leaves the asking end with none.
+#[derive(Debug)]
+pub(crate) struct Reply(Arc<Slot>);
+
+/// The asking end: the answer, or `None` where the other end was dropped.
+#[derive(Debug)]
+pub(crate) struct Asked(Arc<Slot>);
+
+#[derive(Debug)]
+struct Slot {
+    state: Mutex<State>,
+    later: Option<Arc<Later>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    answer: Option<Answered>,
+    /// Nothing more comes from the application's end.
+    over: bool,
+    /// Nobody asks any more.
+    left: bool,
+    asker: Option<Waker>,
+    replier: Option<Waker>,
+}
+
+/// Both ends. With `later`, the asking task is woken by whoever drives the runtime.
+pub(crate) fn channel(later: Option<Arc<Later>>) -> (Reply, Asked) {
+    let slot = Arc::new(Slot { state: Mutex::default(), later });
+    (Reply(slot.clone()), Asked(slot))
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, mut state: MutexGuard<'_, State>, answer: Option<Answered>) {
+        state.over = true;
+        state.answer = answer;
+        let asker = state.asker.take();
+        drop(state);
+        match (asker, &self.later) {
+            (Some(asker), Some(later)) => later.wake(asker),
+            (Some(asker), None) => asker.wake(),
+            (None, _) => {}
+        }
+    }
+}
+
+impl Reply {
+    /// Answers; gives the answer back where nobody waits for it any more.
+    pub(crate) fn send(self, answer: Answered) -> Result<(), Answered> {
+        let state = self.0.lock();
+        if state.left {
+            return Err(answer);
+        }
+        self.0.end(state, Some(answer));
+        Ok(())
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.lock().left
+    }
+
+    /// Ready when nobody waits for the answer any more.
+    pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.left {
+            return Poll::Ready(());
+        }
+        keep(&mut state.replier, cx);
+        Poll::Pending
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        let state = self.0.lock();
+        if !state.over {
+            self.0.end(state, None);
+        }
+    }
+}
+
+impl Future for Asked {
+    type Output = Option<Answered>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.0.lock();
+        if state.over {
+            return Poll::Ready(state.answer.take());
+        }
+        keep(&mut state.asker, cx);
+        Poll::Pending
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.left = true;
+        let (answer, replier) = (state.answer.take(), state.replier.take());
+        drop(state);
+        drop(answer);
+        if let Some(replier) = replier {
+            replier.wake();
+        }
+    }
+}
+
+fn keep(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) if waker.will_wake(cx.waker()) => {}
+        _ => *slot = Some(cx.waker().clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_arrives() {
+        let (reply, asked) = channel(None);
+        let asking = tokio::spawn(asked);
+        tokio::task::yield_now().await;
+        reply.send(Ok(Response::new(Body::from("turtle")))).unwrap();
+        assert_eq!(asking.await.unwrap().unwrap().unwrap().status(), 200);
+    }
+
+    #[tokio::test]
+    async fn both_ends_hear_of_the_other_leaving() {
+        let (reply, asked) = channel(None);
+        drop(reply);
+        assert!(asked.await.is_none());
+
+        let (reply, asked) = channel(None);
+        assert!(!reply.is_closed());
+        let leaving = tokio::spawn(async move {
+            tokio::task::yield_now().await;
+            drop(asked);
+        });
+        poll_fn(|cx| reply.poll_closed(cx)).await;
+        leaving.await.unwrap();
+        assert!(reply.send(Ok(Response::default())).is_err());
+    }
+}
