@@ -1,7 +1,7 @@
 //! The extension module `hawksbill._core`: what [`hawksbill_python`] offers, under the name that Python imports.
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: hawksbill_python::allocator::Allocator = hawksbill_python::allocator::Allocator;
 
 #[pyo3::pymodule]
 mod _core {

@@ -22,6 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +126,7 @@ pub struct Forwarded {
 /// The facts about a request's connection. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Peer {
+    number: u64,
     connection: Arc<Connection>,
     forwarded: Option<Arc<Forwarded>>,
 }
@@ -132,12 +134,24 @@ pub struct Peer {
 impl Peer {
     /// A peer of which no proxy has said anything.
     pub fn new(connection: Connection) -> Self {
-        Self { connection: Arc::new(connection), forwarded: None }
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Self { number, connection: Arc::new(connection), forwarded: None }
     }
 
     /// The same connection, for a request of which a *trusted* proxy said this.
     pub fn forwarded(&self, forwarded: Forwarded) -> Self {
-        Self { connection: self.connection.clone(), forwarded: Some(Arc::new(forwarded)) }
+        Self { forwarded: Some(Arc::new(forwarded)), ..self.clone() }
+    }
+
+    /// The number of the connection: no other one of this process has it, and the next connection has the next.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether a trusted proxy said something of this request.
+    pub fn is_forwarded(&self) -> bool {
+        self.forwarded.is_some()
     }
 
     /// Who asks: what a trusted proxy said, else the other end of the socket.

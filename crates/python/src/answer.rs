@@ -438,11 +438,12 @@ mod tests {
     use hawksbill_core::body::to_bytes;
 
     use super::*;
+    use crate::reply::{self, Asked};
 
-    type Receiver = oneshot::Receiver<Result<Response<Body>, Error>>;
+    type Receiver = Asked;
 
     fn answer(head_only: bool) -> (Answer, Receiver) {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = reply::channel(None);
         (Answer::new(reply, head_only, Broken::default()), answer)
     }
 
@@ -464,7 +465,7 @@ mod tests {
         answer.start(head(200, None), false).unwrap();
         assert_eq!(answer.start(head(500, None), false), Err(Trouble::StartedTwice));
         answer.start(head(404, None), true).unwrap();
-        assert!(receiver.try_recv().is_err());
+        assert!(futures_util::FutureExt::now_or_never(&mut receiver).is_none());
         answer.block(Bytes::from_static(b"a")).unwrap();
         assert_eq!(answer.start(head(200, None), true), Err(Trouble::AlreadySent));
         answer.last(Bytes::from_static(b"b")).unwrap();
@@ -571,7 +572,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_body_that_did_not_arrive_is_the_answer_of_a_failing_application() {
         for raises in [true, false] {
-            let (reply, receiver) = oneshot::channel();
+            let (reply, receiver) = reply::channel(None);
             let broken = Broken::default();
             let mut answer = Answer::new(reply, false, broken.clone());
             broken.set(Error::new(Kind::BodyTooLarge));

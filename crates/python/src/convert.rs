@@ -8,6 +8,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
 
+use crate::lent;
+
 /// A `str` with one character a byte: how WSGI carries bytes in text (PEP 3333, "Unicode Issues").
 #[allow(unsafe_code, reason = "pyo3 has no safe way to decode latin-1 without going through UTF-8")]
 pub(crate) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
@@ -36,10 +38,10 @@ pub(crate) fn to_latin1<'a>(text: &'a Bound<'_, PyString>, what: &str) -> PyResu
     })
 }
 
-/// A copy of a bytes-like object. `what` names it in the error.
+/// The contents of a bytes-like object. `what` names it in the error.
 pub(crate) fn to_bytes(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Bytes> {
     if let Ok(bytes) = object.cast::<PyBytes>() {
-        return Ok(Bytes::copy_from_slice(bytes.as_bytes()));
+        return Ok(lent::contents(bytes));
     }
     if let Ok(bytes) = object.cast::<PyByteArray>() {
         return Ok(Bytes::from(bytes.to_vec()));
@@ -59,18 +61,27 @@ pub(crate) fn header_map(length: usize) -> HeaderMap {
     HeaderMap::with_capacity(length.min(MOST) + 2)
 }
 
-/// A header's name and value, checked (RFC 9110 section 5): a token, and no control characters.
+/// A header's name and value, checked.
 pub(crate) fn header(name: &[u8], value: &[u8]) -> PyResult<(HeaderName, HeaderValue)> {
-    let Ok(parsed) = HeaderName::from_bytes(name) else {
-        return Err(PyValueError::new_err(format!("{} is not a header name", quoted(name))));
-    };
-    let Ok(value) = HeaderValue::from_bytes(value) else {
-        return Err(PyValueError::new_err(format!(
-            "the value {} of header {parsed} has a line break or another control character",
+    let name = header_name(name)?;
+    let value = header_value(&name, value)?;
+    Ok((name, value))
+}
+
+/// A header's name, which is a token (RFC 9110 section 5.1).
+pub(crate) fn header_name(name: &[u8]) -> PyResult<HeaderName> {
+    HeaderName::from_bytes(name)
+        .map_err(|_| PyValueError::new_err(format!("{} is not a header name", quoted(name))))
+}
+
+/// The value of this header, which has no control characters (RFC 9110 section 5.5).
+pub(crate) fn header_value(name: &HeaderName, value: &[u8]) -> PyResult<HeaderValue> {
+    HeaderValue::from_bytes(value).map_err(|_| {
+        PyValueError::new_err(format!(
+            "the value {} of header {name} has a line break or another control character",
             quoted(value)
-        )));
-    };
-    Ok((parsed, value))
+        ))
+    })
 }
 
 /// Headers of one connection (RFC 9110 section 7.6.1), which are the server's affair.

@@ -19,6 +19,19 @@ impl<'a> Facts<'a> {
         Self { parts, peer: parts.extensions.get::<Peer>() }
     }
 
+    /// The number of the connection, where all its requests have the same facts. Of several requests of HTTP/2 or of a
+    /// proxy each may be somebody else's.
+    pub(crate) fn connection(self) -> Option<u64> {
+        self.peer
+            .filter(|peer| !peer.is_forwarded() && self.parts.uri.authority().is_none())
+            .map(Peer::number)
+    }
+
+    /// Whether a part of the path is the application's own address.
+    pub(crate) fn is_mounted(self) -> bool {
+        self.parts.extensions.get::<Mount>().is_some()
+    }
+
     /// The scheme on the client's side.
     pub(crate) fn scheme(self) -> Scheme {
         match self.peer {
@@ -92,6 +105,11 @@ impl<'a> Facts<'a> {
             "" => "/",
             path => path,
         }
+    }
+
+    /// Path and query as the client sent them.
+    pub(crate) fn target(self) -> &'a str {
+        self.parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
     }
 
     /// The raw query, empty where there is none.

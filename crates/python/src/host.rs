@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use hawksbill_core::{Body, BuildError, Builder, Error, Kind, Turtle};
-use http::{Request, Response};
+use hawksbill_core::{BuildError, Builder, Error, Kind, Turtle, TurtleFuture};
 use pyo3::prelude::*;
 
 use crate::asgi::{AsgiApp, EventLoop, Lifespan, WebSockets};
@@ -54,7 +53,7 @@ pub(crate) enum Source {
 }
 
 enum Hosted {
-    Wsgi(WsgiApp),
+    Wsgi(Arc<WsgiApp>),
     Asgi(AsgiApp),
 }
 
@@ -84,21 +83,15 @@ pub(crate) fn host(
             None => {}
         }
     });
-    Ok(Turtle::from_fn(move |request| ask(slot.clone(), name.clone(), request)))
-}
-
-async fn ask(
-    slot: Arc<OnceLock<Hosted>>,
-    name: Arc<str>,
-    request: Request<Body>,
-) -> Result<Response<Body>, Error> {
-    match slot.get() {
-        Some(Hosted::Wsgi(app)) => app.call(request).await,
-        Some(Hosted::Asgi(app)) => app.call(request).await,
-        None => Err(Error::new(Kind::Overloaded)
-            .because(format!("application {name} has not started yet"))
-            .retryable()),
-    }
+    Ok(Turtle::from_ask(move |request| match slot.get() {
+        Some(Hosted::Wsgi(app)) => app.ask(request),
+        Some(Hosted::Asgi(app)) => app.ask(request),
+        None => TurtleFuture::refused(
+            Error::new(Kind::Overloaded)
+                .because(format!("application {name} has not started yet"))
+                .retryable(),
+        ),
+    }))
 }
 
 async fn start(

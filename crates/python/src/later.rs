@@ -7,10 +7,6 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
-
-/// How long an answer may wait for others to be sent with it.
-const OVERDUE: Duration = Duration::from_micros(250);
 
 /// The wakers that wait, and the driver's own.
 #[derive(Debug, Default)]
@@ -24,20 +20,12 @@ pub(crate) struct Later {
 struct Held {
     wakers: Vec<Waker>,
     driver: Option<Waker>,
-    /// When the first of the wakers came.
-    since: Option<Instant>,
 }
 
 impl Later {
     /// Has a task woken by the driver.
     pub(crate) fn wake(&self, waker: Waker) {
-        {
-            let mut held = self.lock();
-            if held.since.is_none() {
-                held.since = Some(Instant::now());
-            }
-            held.wakers.push(waker);
-        }
+        self.lock().wakers.push(waker);
         self.call();
     }
 
@@ -55,7 +43,6 @@ impl Later {
     pub(crate) fn drain(&self, cx: &Context<'_>) {
         self.called.store(false, Ordering::Release);
         let mut held = self.lock();
-        held.since = None;
         match &held.driver {
             Some(driver) if driver.will_wake(cx.waker()) => {}
             _ => held.driver = Some(cx.waker().clone()),
@@ -76,11 +63,6 @@ impl Later {
     /// The driver goes, and will look when it or another one comes: it need not be called.
     pub(crate) fn leave(&self) {
         self.called.store(true, Ordering::Release);
-    }
-
-    /// Whether something has waited too long for a driver.
-    pub(crate) fn is_overdue(&self) -> bool {
-        self.lock().since.is_some_and(|since| since.elapsed() >= OVERDUE)
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {

@@ -54,6 +54,8 @@ pub(crate) struct Lead {
     /// How often a thread of the crew let go.
     let_go: AtomicU64,
     main: Thread,
+    /// Set where the main thread sees that nobody drives; a whole tick later it does so itself.
+    overdue: AtomicBool,
     /// Whether the main thread has to be called when the lead is let go.
     main_rests: AtomicBool,
     /// The main thread drives from now on to the end.
@@ -81,6 +83,7 @@ where
         crew: OnceLock::new(),
         let_go: AtomicU64::new(0),
         main: thread::current(),
+        overdue: AtomicBool::new(false),
         main_rests: AtomicBool::new(false),
         recalled: AtomicBool::new(false),
     });
@@ -181,9 +184,9 @@ impl Lead {
         result
     }
 
-    /// Whether something waits too long to be sent while nobody drives.
+    /// Whether nobody has driven for so long that what waits to be sent comes before further work.
     pub(crate) fn is_overdue(&self) -> bool {
-        self.holder.load(Ordering::Acquire) == NOBODY && self.later.is_overdue()
+        self.overdue.load(Ordering::Relaxed)
     }
 
     /// Has the main thread drive from now on.
@@ -214,6 +217,7 @@ impl Lead {
             }
             return false;
         }
+        self.overdue.store(false, Ordering::Relaxed);
         let runtime = self.runtime.upgrade();
         if let Some(runtime) = &runtime {
             runtime.block_on(poll_fn(|cx| {
@@ -259,7 +263,7 @@ impl Lead {
     fn rest(&self) {
         self.later.leave();
         self.holder.store(NOBODY, Ordering::SeqCst);
-        let sent = self.crew().is_some_and(|crew| crew.send_leader());
+        let sent = self.crew().is_some_and(Crew::send_leader);
         if sent {
             self.watch();
         }
@@ -288,6 +292,9 @@ impl Lead {
                     crew.is_held_up();
                 }
                 return;
+            }
+            if now.1 == NOBODY {
+                self.overdue.store(true, Ordering::Relaxed);
             }
             thread::sleep(TICK);
         }

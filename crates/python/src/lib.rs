@@ -32,6 +32,7 @@
 //! Whoever starts or stops a generation must not be attached to the interpreter while it waits: the threads that do the
 //! work need it.
 
+pub mod allocator;
 mod answer;
 mod asgi;
 mod block_on;
@@ -44,6 +45,7 @@ mod host;
 mod kinds;
 mod later;
 mod lead;
+mod lent;
 mod outgoing;
 mod pool;
 mod reply;

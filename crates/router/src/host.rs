@@ -57,41 +57,47 @@ pub(crate) fn parse(authority: &str) -> Result<Option<Cow<'_, str>>, HostError> 
         let address: Ipv6Addr = address.parse().map_err(|_| HostError::BadIpv6)?;
         return Ok(Some(Cow::Owned(format!("[{address}]"))));
     }
-    let (name, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+    let end = authority.bytes().position(|byte| byte == b':').unwrap_or(authority.len());
+    let (name, port) = authority.split_at(end);
     check_port(port)?;
     let name = name.strip_suffix('.').unwrap_or(name);
-    check_name(name)?;
-    let lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
+    let lower = check_name(name)?;
     Ok(Some(if lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) }))
 }
 
 /// What stands behind the host: nothing, or a colon and perhaps a number.
 fn check_port(port: &str) -> Result<(), HostError> {
-    let Some(digits) = port.strip_prefix(':') else {
-        return if port.is_empty() { Ok(()) } else { Err(HostError::BadPort) };
+    let digits = match port.as_bytes() {
+        [] => return Ok(()),
+        [b':', digits @ ..] => digits,
+        _ => return Err(HostError::BadPort),
     };
-    // `u16::from_str` would take a plus sign.
-    let number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    if number && (digits.is_empty() || digits.parse::<u16>().is_ok()) {
-        Ok(())
-    } else {
-        Err(HostError::BadPort)
-    }
+    let number = digits.iter().try_fold(0_u32, |number, digit| {
+        digit
+            .is_ascii_digit()
+            .then(|| number * 10 + u32::from(digit - b'0'))
+            .filter(|number| *number <= 65_535)
+    });
+    number.map(drop).ok_or(HostError::BadPort)
 }
 
-fn check_name(name: &str) -> Result<(), HostError> {
+/// Whether a name is in lower case already.
+fn check_name(name: &str) -> Result<bool, HostError> {
     if name.len() > LONGEST_NAME {
         return Err(HostError::TooLong);
     }
     let mut before = b'.';
+    let mut lower = true;
     for byte in name.bytes() {
         match byte {
             b'.' if before == b'.' => return Err(HostError::EmptyLabel),
-            b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => before = byte,
+            b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_' => {}
+            b'A'..=b'Z' => lower = false,
             _ => return Err(HostError::BadCharacter),
         }
+        before = byte;
     }
-    if before == b'.' { Err(HostError::EmptyLabel) } else { Ok(()) }
+    if before == b'.' { Err(HostError::EmptyLabel) } else { Ok(lower) }
 }
 
 impl fmt::Display for HostError {

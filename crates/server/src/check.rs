@@ -111,25 +111,52 @@ fn same_host(host: &HeaderValue, authority: &Authority, uri: &Uri) -> bool {
 
 /// `uri-host [ ":" port ]` (RFC 3986 section 3.2): no user, no list, no path.
 pub(crate) fn is_host(host: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(host) else { return false };
-    let (name_is_well_formed, port) =
-        if let Some((address, port)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            (address.parse::<std::net::Ipv6Addr>().is_ok(), port)
-        } else {
-            let end = text.find(':').unwrap_or(text.len());
-            (end > 0 && text.as_bytes()[..end].iter().all(|byte| is_name_byte(*byte)), &text[end..])
-        };
-    let port_is_well_formed = match port.strip_prefix(':') {
-        None => port.is_empty(),
-        Some("") => true,
-        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
+    let end = match host {
+        [b'[', ..] => {
+            let Some(end) = host.iter().position(|byte| *byte == b']') else { return false };
+            let address = std::str::from_utf8(&host[1..end]).ok().map(str::parse::<std::net::Ipv6Addr>);
+            if !matches!(address, Some(Ok(_))) {
+                return false;
+            }
+            end + 1
+        }
+        _ => match host.iter().position(|byte| !NAME_BYTES[usize::from(*byte)]) {
+            Some(0) => return false,
+            Some(end) => end,
+            None => return !host.is_empty(),
+        },
     };
-    name_is_well_formed && port_is_well_formed
+    match &host[end..] {
+        [] => true,
+        [b':', digits @ ..] => is_port(digits),
+        _ => false,
+    }
 }
 
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte)
+/// A number of 16 bits, or none at all.
+fn is_port(digits: &[u8]) -> bool {
+    let number = digits.iter().try_fold(0_u32, |number, digit| {
+        digit
+            .is_ascii_digit()
+            .then(|| number * 10 + u32::from(digit - b'0'))
+            .filter(|number| *number <= 65_535)
+    });
+    number.is_some()
 }
+
+/// The bytes of a `reg-name`, percent-escapes included.
+const NAME_BYTES: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut byte = 0;
+    while byte < bytes.len() {
+        let is = byte.to_le_bytes()[0];
+        bytes[byte] = is.is_ascii_alphanumeric()
+            || matches!(is, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*')
+            || matches!(is, b'+' | b',' | b';' | b'=' | b'%');
+        byte += 1;
+    }
+    bytes
+};
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,7 @@ mod wire;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ::http::{Method, Request, Response};
-use hawksbill_core::{Body, BuildError, Draining, Error, Kind, Upgrade};
+use hawksbill_core::{Body, BuildError, Draining, Error, Kind, TurtleFuture, Upgrade};
 use hawksbill_websocket::handshake::{OpeningHandshake, is_upgrade};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -86,40 +86,19 @@ impl AsgiApp {
     }
 
     /// Asks the application.
-    pub(crate) async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
+    pub(crate) fn ask(&self, request: Request<Body>) -> TurtleFuture {
+        let application = self.application.clone();
         let asks = is_upgrade(request.headers()) || request.method() == Method::CONNECT;
         let upgrade = if asks { request.extensions().get::<Upgrade>().cloned() } else { None };
         if let Some(upgrade) = upgrade {
-            return self.open(request, upgrade).await;
+            return TurtleFuture::new(open(application, request, upgrade));
         }
         let (parts, body) = request.into_parts();
-        let (reply, answer) = reply::channel(None);
-        let exchange = Exchange::new(self.application.clone(), parts, body, reply);
-        if !exchange.post() {
-            return Err(self.application.stopped());
+        let (reply, asked) = reply::channel(None);
+        if !Exchange::new(application.clone(), parts, body, reply).post() {
+            return TurtleFuture::refused(application.stopped());
         }
-        drop(exchange);
-        answer.await.unwrap_or_else(|| Err(self.application.stopped()))
-    }
-
-    /// Asks the application for a WebSocket.
-    async fn open(&self, request: Request<Body>, upgrade: Upgrade) -> Result<Response<Body>, Error> {
-        let opening = match *request.method() {
-            // Servers let no CONNECT for anything else through with an upgrade.
-            Method::CONNECT => OpeningHandshake::from_extended_connect(&request, "websocket"),
-            _ => OpeningHandshake::from_request(&request),
-        };
-        let opening = opening.map_err(|error| websocket::malformed(&error))?;
-        let draining = Draining::of(&request);
-        let (parts, _) = request.into_parts();
-        let (reply, answer) = reply::channel(None);
-        let request = websocket::Request { parts, opening, upgrade, draining, runtime: Handle::current() };
-        let socket = Socket::new(self.application.clone(), request, reply);
-        if !socket.post() {
-            return Err(self.application.stopped());
-        }
-        drop(socket);
-        answer.await.unwrap_or_else(|| Err(self.application.stopped()))
+        TurtleFuture::new(async move { asked.await.unwrap_or_else(|| Err(application.stopped())) })
     }
 
     /// Tells the application that it is over, and lets it go.
@@ -130,6 +109,28 @@ impl AsgiApp {
         let objects = self.application.objects.lock().unwrap_or_else(PoisonError::into_inner).take();
         thread::release(objects).await;
     }
+}
+
+/// Asks an application for a WebSocket.
+async fn open(
+    application: Arc<Application>,
+    request: Request<Body>,
+    upgrade: Upgrade,
+) -> Result<Response<Body>, Error> {
+    let opening = match *request.method() {
+        // Servers let no CONNECT for anything else through with an upgrade.
+        Method::CONNECT => OpeningHandshake::from_extended_connect(&request, "websocket"),
+        _ => OpeningHandshake::from_request(&request),
+    };
+    let opening = opening.map_err(|error| websocket::malformed(&error))?;
+    let draining = Draining::of(&request);
+    let (parts, _) = request.into_parts();
+    let (reply, asked) = reply::channel(None);
+    let request = websocket::Request { parts, opening, upgrade, draining, runtime: Handle::current() };
+    if !Socket::new(application.clone(), request, reply).post() {
+        return Err(application.stopped());
+    }
+    asked.await.unwrap_or_else(|| Err(application.stopped()))
 }
 
 impl Application {

@@ -15,6 +15,7 @@ use rustc_hash::FxHashMap;
 
 use super::file::FileWrapper;
 use super::input::Input;
+use super::recent::{Known, Last, Recent};
 use crate::convert::latin1;
 use crate::facts::{Facts, protocol};
 
@@ -29,6 +30,7 @@ pub(crate) struct Template {
     keys: Kept<HeaderName, Option<Py<PyString>>>,
     addresses: Kept<IpAddr, Py<PyString>>,
     hosts: Kept<Box<[u8]>, Host>,
+    recent: Recent,
 }
 
 /// What a `Host` header stands for in an environ.
@@ -69,15 +71,40 @@ impl Template {
         environ.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
         environ.set_item("GATEWAY_INTERFACE", "CGI/1.1")?;
         environ.set_item("SERVER_SOFTWARE", concat!("hawksbill/", env!("CARGO_PKG_VERSION")))?;
-        Ok(Self { environ: environ.unbind(), keys: Kept::new(), addresses: Kept::new(), hosts: Kept::new() })
+        reserve(&environ)?;
+        Ok(Self {
+            environ: environ.unbind(),
+            keys: Kept::new(),
+            addresses: Kept::new(),
+            hosts: Kept::new(),
+            recent: Recent::default(),
+        })
     }
 
     /// The environ of one request.
     pub(crate) fn environ<'py>(
         &mut self,
         facts: Facts<'_>,
-        input: Bound<'py, Input>,
+        input: &Bound<'py, Input>,
     ) -> PyResult<Bound<'py, PyDict>> {
+        let mut recent = std::mem::take(&mut self.recent);
+        let known = match facts.connection() {
+            Some(connection) => recent.of(connection, facts.parts),
+            None => Known::Nothing,
+        };
+        let environ = match known {
+            Known::Nothing => self.whole(facts, input),
+            Known::Keep(slot) => self.whole(facts, input).and_then(|environ| {
+                *slot = Last::of(&environ, facts.parts)?;
+                Ok(environ)
+            }),
+            Known::Alike(last) => self.differing(last, facts, input),
+        };
+        self.recent = recent;
+        environ
+    }
+
+    fn whole<'py>(&mut self, facts: Facts<'_>, input: &Bound<'py, Input>) -> PyResult<Bound<'py, PyDict>> {
         let py = input.py();
         let environ = self.environ.bind(py).copy()?;
         environ.set_item(intern!(py, "wsgi.input"), input)?;
@@ -88,6 +115,35 @@ impl Template {
         self.set_client(py, &environ, facts)?;
         self.set_server(py, &environ, facts)?;
         self.set_headers(py, &environ, facts)?;
+        Ok(environ)
+    }
+
+    /// The environ of a request that is like another one of its connection.
+    fn differing<'py>(
+        &mut self,
+        last: &Last,
+        facts: Facts<'_>,
+        input: &Bound<'py, Input>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let py = input.py();
+        let environ = last.environ.bind(py).copy()?;
+        environ.set_item(intern!(py, "wsgi.input"), input)?;
+        if last.method != facts.parts.method {
+            environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, &facts.parts.method))?;
+        }
+        if last.version != facts.parts.version {
+            environ.set_item(intern!(py, "SERVER_PROTOCOL"), version(py, facts.parts.version))?;
+        }
+        if last.target != facts.target() || facts.is_mounted() {
+            set_target(py, &environ, facts)?;
+        }
+        for (name, value) in last.differing(facts.parts) {
+            if *name == header::HOST {
+                self.set_server(py, &environ, facts)?;
+            } else if let Some(key) = self.key(py, name) {
+                environ.set_item(key, latin1(py, value)?)?;
+            }
+        }
         Ok(environ)
     }
 
@@ -140,15 +196,49 @@ impl Template {
             while let Some((_, further)) = headers.next_if(|(next, _)| *next == name) {
                 join(joined.get_or_insert_with(|| value.as_bytes().to_vec()), name, further);
             }
-            if !self.keys.0.contains_key(name) {
-                self.keys.insert(name.clone(), key(name).map(|key| PyString::intern(py, &key).unbind()));
-            }
-            if let Some(Some(key)) = self.keys.0.get(name) {
-                environ.set_item(key, latin1(py, joined.as_deref().unwrap_or(value.as_bytes()))?)?;
+            let value = joined.as_deref().unwrap_or(value.as_bytes());
+            if let Some(key) = self.key(py, name) {
+                environ.set_item(key, latin1(py, value)?)?;
             }
         }
         Ok(())
     }
+
+    fn key(&mut self, py: Python<'_>, name: &HeaderName) -> Option<&Py<PyString>> {
+        if *name == header::HOST {
+            return None;
+        }
+        // Looked up twice only when it is made.
+        if !self.keys.0.contains_key(name) {
+            self.keys.insert(name.clone(), key(name).map(|key| PyString::intern(py, &key).unbind()));
+        }
+        self.keys.0.get(name)?.as_ref()
+    }
+}
+
+/// Gives a template every key that each environ has, and room for more: a copy has the size of its original, so that
+/// nothing has to grow while a request's environ is made.
+fn reserve(environ: &Bound<'_, PyDict>) -> PyResult<()> {
+    const ALWAYS: [&str; 13] = [
+        "wsgi.input",
+        "wsgi.url_scheme",
+        "REQUEST_METHOD",
+        "SERVER_PROTOCOL",
+        "SCRIPT_NAME",
+        "PATH_INFO",
+        "QUERY_STRING",
+        "REQUEST_URI",
+        "RAW_URI",
+        "REMOTE_ADDR",
+        "SERVER_NAME",
+        "SERVER_PORT",
+        // With this one CPython makes room for 42.
+        "hawksbill.room",
+    ];
+    for key in ALWAYS {
+        environ.set_item(PyString::intern(environ.py(), key), environ.py().None())?;
+    }
+    environ.del_item("hawksbill.room")
 }
 
 impl Host {
@@ -200,15 +290,23 @@ fn version(py: Python<'_>, version: Version) -> Bound<'_, PyString> {
 
 fn set_target(py: Python<'_>, environ: &Bound<'_, PyDict>, facts: Facts<'_>) -> PyResult<()> {
     let (script_name, path_info) = facts.split_path();
-    environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, &script_name)?)?;
-    environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &path_info)?)?;
-    environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, facts.query().as_bytes())?)?;
-    let target = match facts.parts.uri.path_and_query() {
-        Some(target) => latin1(py, target.as_str().as_bytes())?,
-        None => intern!(py, "/").clone(),
-    };
+    let target = text(py, facts.target().as_bytes())?;
+    // The usual target is a path that was not quoted, and nothing else.
+    let path = if *path_info == *facts.target().as_bytes() { target.clone() } else { text(py, &path_info)? };
+    environ.set_item(intern!(py, "SCRIPT_NAME"), text(py, &script_name)?)?;
+    environ.set_item(intern!(py, "PATH_INFO"), path)?;
+    environ.set_item(intern!(py, "QUERY_STRING"), text(py, facts.query().as_bytes())?)?;
     environ.set_item(intern!(py, "REQUEST_URI"), &target)?;
     environ.set_item(intern!(py, "RAW_URI"), target)
+}
+
+/// As [`latin1`], without making the shortest anew.
+fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    match bytes {
+        b"" => Ok(intern!(py, "").clone()),
+        b"/" => Ok(intern!(py, "/").clone()),
+        _ => latin1(py, bytes),
+    }
 }
 
 /// Another value of the same name: `Cookie` by `; ` (RFC 9113 section 8.2.3), others by `, ` (RFC 9110 section 5.3).

@@ -3,6 +3,7 @@
 //! Reads behave as those of [`io.BytesIO`](https://docs.python.org/3/library/io.html#io.BytesIO). A client that stops
 //! in the middle of its body raises `ConnectionResetError`; it is never taken for the end of the file.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -15,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use tokio::runtime::Handle;
 
+use super::gather::Gathered;
 use crate::block_on::block_on_poll;
 use crate::broken::Broken;
 
@@ -26,9 +28,7 @@ pub(crate) struct Input {
 }
 
 struct Reader {
-    body: Option<Body>,
-    /// Bodies with deadlines need their runtime around them when they are polled.
-    runtime: Option<Handle>,
+    body: Gathered,
     chunk: Bytes,
     broken: Broken,
     message: Option<String>,
@@ -36,16 +36,29 @@ struct Reader {
 
 impl Input {
     /// A file of this body; what it fails with is left in `broken`.
-    pub(crate) fn new(body: Body, runtime: Option<Handle>, broken: Broken) -> Self {
-        let body = Some(body).filter(|body| !body.is_end_stream());
-        let reader = Reader { body, runtime, chunk: Bytes::new(), broken, message: None };
+    pub(super) fn new(body: Gathered, broken: Broken) -> Self {
+        let reader = Reader { body, chunk: Bytes::new(), broken, message: None };
         Self { reader: Mutex::new(Some(Box::new(reader))) }
     }
 
+    /// The file of a request without a body.
+    pub(super) fn empty() -> Self {
+        let body = Gathered { blocks: VecDeque::new(), rest: None, failed: None, runtime: None };
+        Self::new(body, Broken::never())
+    }
+
     /// Lets the body go, when the response is complete: an application may keep its environ for ever.
-    pub(crate) fn close(&self) {
+    pub(super) fn close(&self) {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(reader);
+    }
+
+    /// Lets go what is not read yet: nobody will.
+    pub(super) fn let_go(&self) {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = reader.as_mut().and_then(|reader| reader.body.rest.take());
+        drop(reader);
+        drop(rest);
     }
 
     fn with<T>(&self, read: impl FnOnce(&mut Reader) -> PyResult<T>) -> PyResult<T> {
@@ -122,15 +135,23 @@ impl Reader {
             if let Some(message) = &self.message {
                 return Err(PyConnectionResetError::new_err(message.clone()));
             }
-            let Some(body) = &mut self.body else { return Ok(false) };
-            match next_frame(py, body, self.runtime.as_ref()) {
+            if let Some(block) = self.body.blocks.pop_front() {
+                self.chunk = block;
+                continue;
+            }
+            if let Some(error) = self.body.failed.take() {
+                self.message = Some(error.to_string());
+                self.broken.set(error);
+                continue;
+            }
+            let Some(body) = &mut self.body.rest else { return Ok(false) };
+            match next_frame(py, body, self.body.runtime.as_ref()) {
                 Some(Ok(frame)) => self.chunk = frame.into_data().unwrap_or_default(),
                 Some(Err(error)) => {
-                    self.body = None;
-                    self.message = Some(error.to_string());
-                    self.broken.set(error);
+                    self.body.rest = None;
+                    self.body.failed = Some(error);
                 }
-                None => self.body = None,
+                None => self.body.rest = None,
             }
         }
         Ok(true)

@@ -6,22 +6,28 @@
 
 mod environ;
 mod file;
+mod gather;
 mod input;
+mod known;
+mod recent;
 mod response;
 
-use std::sync::{Mutex, PoisonError};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hawksbill_core::{Body, Error, Kind};
+use hawksbill_core::{Body, Error, Kind, TurtleFuture};
 use http::request::Parts;
 use http::{Method, Request, Response};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
-use tokio::runtime::Handle;
 
 use self::environ::Template;
 use self::file::FileWrapper;
+use self::gather::Gathered;
 use self::input::Input;
 use self::response::{Halt, StartResponse};
 use crate::answer::Answer;
@@ -30,7 +36,7 @@ use crate::convert::to_bytes;
 use crate::facts::Facts;
 use crate::failure::Failure;
 use crate::pool::{Pool, Refusal, Work};
-use crate::reply::{self, Reply};
+use crate::reply::{self, Asked, Reply};
 use crate::thread;
 
 /// How long a stop waits for calls that nobody waits for any more.
@@ -50,41 +56,53 @@ struct Calls {
 
 struct Job {
     parts: Parts,
-    body: Body,
-    runtime: Option<Handle>,
+    /// `None`: the request has none.
+    body: Option<Gathered>,
     reply: Reply,
 }
 
 struct Local {
     application: Py<PyAny>,
     template: Template,
+    no_input: Py<Input>,
 }
 
 impl WsgiApp {
     /// Hosts `application` on at most `threads` threads; at most `queue` requests wait for one.
-    pub(crate) fn new(name: &str, application: Py<PyAny>, threads: usize, queue: usize) -> Self {
+    pub(crate) fn new(name: &str, application: Py<PyAny>, threads: usize, queue: usize) -> Arc<Self> {
         let calls = Calls { name: name.to_owned(), application: Mutex::new(Some(application)) };
         // The kernel shows 15 characters of a thread's name.
         let pool = Pool::new(&format!("wsgi-{name}"), calls, threads, queue);
-        Self { name: name.to_owned(), pool }
+        Arc::new(Self { name: name.to_owned(), pool })
     }
 
     /// Asks the application.
-    pub(crate) async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
-        let (reply, answer) = reply::channel(self.pool.later().cloned());
+    pub(crate) fn ask(self: &Arc<Self>, request: Request<Body>) -> TurtleFuture {
         let (parts, body) = request.into_parts();
-        let runtime = if http_body::Body::is_end_stream(&body) { None } else { Handle::try_current().ok() };
-        self.pool.submit(Job { parts, body, runtime, reply }).map_err(|refusal| {
+        let app = self.clone();
+        if http_body::Body::is_end_stream(&body) {
+            return match self.submit(parts, None) {
+                Ok(asked) => TurtleFuture::new(Call { asked, app }),
+                Err(error) => TurtleFuture::refused(error),
+            };
+        }
+        TurtleFuture::new(async move {
+            let body = Gathered::of(&parts, body).await;
+            let asked = app.submit(parts, Some(body))?;
+            Call { asked, app }.await
+        })
+    }
+
+    fn submit(&self, parts: Parts, body: Option<Gathered>) -> Result<Asked, Error> {
+        let (reply, asked) = reply::channel(self.pool.later().cloned());
+        self.pool.submit(Job { parts, body, reply }).map_err(|refusal| {
             let reason = match refusal {
                 Refusal::Full => format!("the queue of application {} is full", self.name),
                 Refusal::Stopped => format!("application {} is stopped", self.name),
             };
             Error::new(Kind::Overloaded).because(reason).retryable()
         })?;
-        answer.await.unwrap_or_else(|| {
-            let reason = format!("application {} was stopped before it answered", self.name);
-            Err(Error::new(Kind::Internal).because(reason))
-        })
+        Ok(asked)
     }
 
     /// Lets the threads end, and the application go.
@@ -101,6 +119,24 @@ impl WsgiApp {
     }
 }
 
+/// A request whose answer is awaited.
+struct Call {
+    asked: Asked,
+    app: Arc<WsgiApp>,
+}
+
+impl Future for Call {
+    type Output = Result<Response<Body>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answered = ready!(Pin::new(&mut self.asked).poll(cx));
+        Poll::Ready(answered.unwrap_or_else(|| {
+            let reason = format!("application {} was stopped before it answered", self.app.name);
+            Err(Error::new(Kind::Internal).because(reason))
+        }))
+    }
+}
+
 impl Work for Calls {
     type Job = Job;
     type Local = Local;
@@ -111,13 +147,9 @@ impl Work for Calls {
             let application = self.application.lock().unwrap_or_else(PoisonError::into_inner);
             application.as_ref()?.clone_ref(py)
         };
-        match Template::new(py) {
-            Ok(template) => Some(Local { application, template }),
-            Err(error) => {
-                Failure::new(py, &error).log(&self.name, "start of a thread");
-                None
-            }
-        }
+        let made = Template::new(py)
+            .and_then(|template| Ok(Local { application, template, no_input: Py::new(py, Input::empty())? }));
+        made.inspect_err(|error| Failure::new(py, error).log(&self.name, "start of a thread")).ok()
     }
 
     fn run(&self, py: Python<'_>, local: &mut Local, job: Job) {
@@ -125,35 +157,47 @@ impl Work for Calls {
         if job.reply.is_closed() {
             return;
         }
-        let Job { parts, body, runtime, reply } = job;
-        let broken = Broken::default();
+        let Job { parts, body, reply } = job;
+        let broken = if body.is_some() { Broken::new() } else { Broken::never() };
         let start = StartResponse::new(Answer::new(reply, parts.method == Method::HEAD, broken.clone()));
-        let input = Input::new(body, runtime, broken.clone());
-        let (start, input) = match (Bound::new(py, start), Bound::new(py, input)) {
-            (Ok(start), Ok(input)) => (start, input),
-            (Err(error), _) | (_, Err(error)) => {
-                return Failure::new(py, &error).log(&self.name, &Facts::new(&parts).describe());
-            }
+        let has_body = body.is_some();
+        let input = match body {
+            Some(body) => Bound::new(py, Input::new(body, broken.clone())),
+            None => Ok(local.no_input.bind(py).clone()),
         };
         let facts = Facts::new(&parts);
-        let answered = respond(local, facts, &start, &input);
-        if let Err(error) = answered {
-            let failure = Failure::new(py, &error);
-            if broken.is_set() {
-                tracing::info!(
-                    target: "hawksbill::app",
-                    app = self.name,
-                    "{}: the request body did not arrive: {}",
-                    facts.describe(),
-                    failure.summary
-                );
-            } else {
-                failure.log(&self.name, &facts.describe());
+        let (start, input) = match (Bound::new(py, start), input) {
+            (Ok(start), Ok(input)) => (start, input),
+            (Err(error), _) | (_, Err(error)) => {
+                return Failure::new(py, &error).log(&self.name, &facts.describe());
             }
-            start.get().fail(failure.into_error(&self.name));
+        };
+        if let Err(error) = respond(local, facts, &start, &input) {
+            start.get().fail(self.failed(py, &error, facts, &broken));
         }
         start.get().close();
-        input.get().close();
+        if has_body {
+            input.get().close();
+        }
+    }
+}
+
+impl Calls {
+    /// Tells of a call that failed, and gives what that means to its client.
+    fn failed(&self, py: Python<'_>, error: &PyErr, facts: Facts<'_>, broken: &Broken) -> Error {
+        let failure = Failure::new(py, error);
+        if broken.is_set() {
+            tracing::info!(
+                target: "hawksbill::app",
+                app = self.name,
+                "{}: the request body did not arrive: {}",
+                facts.describe(),
+                failure.summary
+            );
+        } else {
+            failure.log(&self.name, &facts.describe());
+        }
+        failure.into_error(&self.name)
     }
 }
 
@@ -164,36 +208,53 @@ fn respond(
     input: &Bound<'_, Input>,
 ) -> PyResult<()> {
     let py = start.py();
-    let environ = local.template.environ(facts, input.clone())?;
+    let environ = local.template.environ(facts, input)?;
     let iterable = local.application.bind(py).call1((environ, start))?;
-    let sent = send(&iterable, start.get(), input.get());
+    let (start, input) = (start.get(), input.get());
+    // Most answers are lists of one block: nothing is asked of them, and they have no `close`.
+    if iterable.is_exact_instance_of::<PyList>() || iterable.is_exact_instance_of::<PyTuple>() {
+        return done(send_whole(&iterable, start, input));
+    }
+    let sent = send(&iterable, start, input);
     let closed = close(&iterable);
-    let finished = sent.and_then(|()| {
+    done(sent.and_then(|()| {
         // A failing `close()` is a failing application, as long as the client can be told.
         closed?;
-        start.get().finish()
-    });
-    match finished {
+        start.finish()
+    }))
+}
+
+fn done(outcome: Result<(), Halt>) -> PyResult<()> {
+    match outcome {
         Ok(()) | Err(Halt::Enough) => Ok(()),
         Err(Halt::Raised(error)) => Err(error),
     }
 }
 
-/// Sends what the application returned.
+/// Sends what is there as a whole. Nobody is left to read: what the request's body still holds decides whether the answer
+/// can say that the connection goes on.
+fn send_whole(iterable: &Bound<'_, PyAny>, start: &StartResponse, input: &Input) -> Result<(), Halt> {
+    let mut blocks = iterable.try_iter()?.map(|block| to_bytes(&block?, "a block"));
+    let mut whole = blocks.next().transpose()?.unwrap_or_default();
+    let further = blocks.collect::<PyResult<Vec<_>>>()?;
+    if !further.is_empty() {
+        whole = [vec![whole], further].concat().concat().into();
+    }
+    input.let_go();
+    if let Some(block) = start.whole(whole)? {
+        start.block(iterable.py(), block)?;
+        start.finish()?;
+    }
+    Ok(())
+}
+
+/// Sends what the application returned, block by block.
 fn send(iterable: &Bound<'_, PyAny>, start: &StartResponse, input: &Input) -> Result<(), Halt> {
     let py = iterable.py();
-    // What is there as a whole needs no turn a block, and nobody is left to read: what the request's body still holds
-    // decides whether the answer can say that the connection goes on.
-    if iterable.is_exact_instance_of::<PyList>() || iterable.is_exact_instance_of::<PyTuple>() {
-        let blocks: PyResult<Vec<_>> =
-            iterable.try_iter()?.map(|block| to_bytes(&block?, "a block")).collect();
-        input.close();
-        return start.whole(py, blocks?);
-    }
     if let Ok(wrapper) = iterable.cast_exact::<FileWrapper>()
         && let Some(segment) = wrapper.get().segment(py)
     {
-        input.close();
+        input.let_go();
         return start.file(py, segment);
     }
     for block in iterable.try_iter()? {

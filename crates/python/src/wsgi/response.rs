@@ -1,15 +1,16 @@
 //! `start_response` and `write` (PEP 3333, "The `start_response()` Callable").
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use hawksbill_core::Error;
 use http::StatusCode;
-use http::header::HeaderMap;
+use http::header::{HeaderMap, HeaderName};
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 
+use super::known;
 use crate::answer::{Answer, Head, Trouble};
 use crate::block_on::block_on_poll;
 use crate::convert::{self, is_hop_by_hop, quoted, to_bytes, to_latin1};
@@ -49,27 +50,33 @@ impl From<Trouble> for Halt {
 #[pyclass(frozen, module = "hawksbill")]
 pub(crate) struct StartResponse {
     /// Taken out while a thread sends, so that no lock is held across waiting.
-    answer: Mutex<Option<Box<Answer>>>,
+    answer: Mutex<Option<Answer>>,
 }
 
 impl StartResponse {
     pub(crate) fn new(answer: Answer) -> Self {
-        Self { answer: Mutex::new(Some(Box::new(answer))) }
+        Self { answer: Mutex::new(Some(answer)) }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Answer) -> Result<T, Halt>) -> Result<T, Halt> {
-        let taken = self.take();
-        let Some(mut answer) = taken else {
-            let message = "the response is complete, or another thread is sending it";
-            return Err(PyRuntimeError::new_err(message).into());
-        };
+        let mut answer = self.take().ok_or_else(unavailable)?;
         let result = act(&mut answer);
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        *self.lock() = Some(answer);
         result
     }
 
-    fn take(&self) -> Option<Box<Answer>> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// As [`with`](Self::with), for what never waits.
+    fn at_once<T>(&self, act: impl FnOnce(&mut Answer) -> Result<T, Trouble>) -> Result<T, Halt> {
+        let mut answer = self.lock();
+        Ok(act(answer.as_mut().ok_or_else(unavailable)?)?)
+    }
+
+    fn take(&self) -> Option<Answer> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Answer>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends one block, and waits detached until the next may be asked for.
@@ -84,16 +91,15 @@ impl StartResponse {
         })
     }
 
-    /// Sends all blocks of an answer that is there as a whole.
-    pub(crate) fn whole(&self, py: Python<'_>, blocks: Vec<Bytes>) -> Result<(), Halt> {
-        let sent = self.with(|answer| {
+    /// Sends an answer that is there as a whole; gives it back where a part was sent before.
+    pub(crate) fn whole(&self, block: Bytes) -> Result<Option<Bytes>, Halt> {
+        self.at_once(|answer| {
             if answer.is_sent() {
-                return Ok(Some(blocks));
+                return Ok(Some(block));
             }
-            answer.last(joined(blocks))?;
+            answer.last(block)?;
             Ok(None)
-        })?;
-        sent.into_iter().flatten().try_for_each(|block| self.block(py, block))
+        })
     }
 
     /// Sends what is left of the answer out of a file, and waits detached until that is read.
@@ -106,7 +112,7 @@ impl StartResponse {
 
     /// The application is done: what is not sent is sent now, and the answer ends.
     pub(crate) fn finish(&self) -> Result<(), Halt> {
-        self.with(|answer| if answer.is_complete() { Ok(()) } else { Ok(answer.last(Bytes::new())?) })
+        self.at_once(|answer| if answer.is_complete() { Ok(()) } else { answer.last(Bytes::new()) })
     }
 
     /// The application failed: 500 where nothing is sent, else the connection is cut.
@@ -124,28 +130,43 @@ impl StartResponse {
 
 #[pymethods]
 impl StartResponse {
-    #[pyo3(signature = (status, headers, exc_info = None, /))]
+    /// `start_response(status, headers, exc_info=None)`. The `write` callable that it returns is this object, too, called
+    /// with a block: few applications want it, and none need another object for it.
+    #[pyo3(signature = (status, headers = None, exc_info = None, /))]
     fn __call__<'py>(
         this: &Bound<'py, Self>,
         status: &Bound<'py, PyAny>,
-        headers: &Bound<'py, PyAny>,
+        headers: Option<&Bound<'py, PyAny>>,
         exc_info: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    ) -> PyResult<Option<Bound<'py, Self>>> {
+        let Some(headers) = headers else {
+            return this.get().write(status).map(|()| None);
+        };
         let head = Head { status: parse_status(status)?, headers: parse_headers(headers)? };
-        match this.get().with(|answer| Ok(answer.start(head, exc_info.is_some())?)) {
+        match this.get().at_once(|answer| answer.start(head, exc_info.is_some())) {
             // An application need not know that nobody listens any more.
-            Ok(()) | Err(Halt::Enough) => this.getattr(pyo3::intern!(this.py(), "write")),
+            Ok(()) | Err(Halt::Enough) => Ok(Some(this.clone())),
             Err(Halt::Raised(error)) => Err(exc_info.map_or(Ok(error), raised)?),
         }
     }
+}
 
-    /// The `write` callable of PEP 3333, for old applications.
-    fn write(&self, py: Python<'_>, block: &Bound<'_, PyAny>) -> PyResult<()> {
-        match self.block(py, to_bytes(block, "what is written")?) {
+impl StartResponse {
+    fn write(&self, block: &Bound<'_, PyAny>) -> PyResult<()> {
+        if block.is_instance_of::<PyString>() {
+            return Err(PyTypeError::new_err(
+                "start_response takes a status and headers, and what it returns takes bytes",
+            ));
+        }
+        match self.block(block.py(), to_bytes(block, "what is written")?) {
             Ok(()) | Err(Halt::Enough) => Ok(()),
             Err(Halt::Raised(error)) => Err(error),
         }
     }
+}
+
+fn unavailable() -> PyErr {
+    PyRuntimeError::new_err("the response is complete, or another thread is sending it")
 }
 
 /// The exception of an `exc_info` tuple, with its traceback.
@@ -169,27 +190,21 @@ fn wait_for_room(py: Python<'_>, answer: &Answer) -> Result<(), Trouble> {
     }
 }
 
-fn joined(mut blocks: Vec<Bytes>) -> Bytes {
-    match blocks.len() {
-        0 => Bytes::new(),
-        1 => blocks.swap_remove(0),
-        _ => Bytes::from(blocks.concat()),
-    }
-}
-
 fn parse_status(status: &Bound<'_, PyAny>) -> PyResult<StatusCode> {
-    let Ok(text) = status.cast::<PyString>() else {
+    let Ok(status) = status.cast::<PyString>() else {
         let found = status.get_type().name()?;
         return Err(PyTypeError::new_err(format!("status must be a str such as '200 OK', not {found}")));
     };
-    let text = to_latin1(text, "status")?;
-    let code = match text.get(..3) {
-        Some(code) if matches!(text.get(3), None | Some(b' ')) => StatusCode::from_bytes(code).ok(),
-        _ => None,
-    };
-    let printable = !text.iter().any(u8::is_ascii_control);
-    code.filter(|code| printable && code.as_u16() >= 200).ok_or_else(|| {
-        PyValueError::new_err(format!("{} is not a status; write one such as '200 OK'", quoted(&text)))
+    known::status(status, || {
+        let text = to_latin1(status, "status")?;
+        let code = match text.get(..3) {
+            Some(code) if matches!(text.get(3), None | Some(b' ')) => StatusCode::from_bytes(code).ok(),
+            _ => None,
+        };
+        let printable = !text.iter().any(u8::is_ascii_control);
+        code.filter(|code| printable && code.as_u16() >= 200).ok_or_else(|| {
+            PyValueError::new_err(format!("{} is not a status; write one such as '200 OK'", quoted(&text)))
+        })
     })
 }
 
@@ -203,15 +218,21 @@ fn parse_headers(headers: &Bound<'_, PyAny>) -> PyResult<HeaderMap> {
         let Some((name, value)) = pair(&item) else {
             return Err(PyTypeError::new_err("a header must be a tuple of two str, name and value"));
         };
-        let (name, value) =
-            convert::header(&to_latin1(&name, "header name")?, &to_latin1(&value, "header value")?)?;
-        if is_hop_by_hop(&name) {
-            let message = format!("header {name} belongs to the server: PEP 3333 forbids hop-by-hop headers");
-            return Err(PyAssertionError::new_err(message));
-        }
+        let name = known::name(&name, || parse_name(&name))?;
+        let value =
+            known::value(&value, || convert::header_value(&name, &to_latin1(&value, "header value")?))?;
         map.try_append(name, value).map_err(|error| PyValueError::new_err(error.to_string()))?;
     }
     Ok(map)
+}
+
+fn parse_name(name: &Bound<'_, PyString>) -> PyResult<HeaderName> {
+    let name = convert::header_name(&to_latin1(name, "header name")?)?;
+    if is_hop_by_hop(&name) {
+        let message = format!("header {name} belongs to the server: PEP 3333 forbids hop-by-hop headers");
+        return Err(PyAssertionError::new_err(message));
+    }
+    Ok(name)
 }
 
 fn pair<'py>(item: &Bound<'py, PyAny>) -> Option<(Bound<'py, PyString>, Bound<'py, PyString>)> {
