@@ -22,7 +22,7 @@ use pyo3::types::{PyBytes, PyDict};
 use tokio::runtime::Handle;
 
 use super::conversation::{Conversation, Event, Waiting, is_done, raise};
-use super::event_loop::{Loop, Turn};
+use super::event_loop::{Loop, Tasked, Turn};
 use super::message::Message;
 use super::{Application, file, scope};
 use crate::answer::{Answer, Reply, Trouble};
@@ -101,9 +101,10 @@ impl Exchange {
     }
 
     /// Has the application called on the event loop. False when that is stopped.
-    pub(super) fn post(self: &Arc<Self>) -> bool {
+    pub(super) fn begin(self: Arc<Self>) -> bool {
         self.posted.store(true, Ordering::Release);
-        self.application.remote().post(self.clone())
+        let application = self.application.clone();
+        application.remote().run(self)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -122,42 +123,7 @@ impl Exchange {
         let receive = Receive { exchange: self.clone(), event_loop: event_loop.clone().unbind() };
         let send = Send { exchange: self.clone(), event_loop: event_loop.clone().unbind() };
         let awaitable = callable.bind(py).call1((scope, receive, send))?;
-        let task = event_loop.get().create_task(awaitable)?;
-        self.waiting.keep(&task);
-        task.call_method1(intern!(py, "add_done_callback"), (Ended { exchange: self.clone() },))?;
-        Ok(())
-    }
-
-    /// What the application returned or raised is the end of its answer.
-    fn end(&self, py: Python<'_>, result: PyResult<()>) {
-        let mut state = self.lock();
-        state.over = true;
-        state.incoming.body = None;
-        let opening = state.opening.take();
-        let complete = state.answer.is_complete();
-        let left = matches!(state.answer.poll_left(&mut Context::from_waker(Waker::noop())), Poll::Ready(()))
-            && !complete;
-        drop(state);
-        drop(opening);
-        self.waiting.release(py);
-        let failure = match result {
-            Err(error) => Failure::new(py, &error),
-            Ok(()) if complete || left => return,
-            Ok(()) => Failure::message("the application returned before its response was complete"),
-        };
-        let name = self.application.name();
-        let stopping = self.application.remote().is_stopping();
-        if self.broken.is_set() || left || stopping {
-            let reason = match (left, stopping) {
-                (true, _) => "the client left",
-                (false, true) => "the application is stopped",
-                (false, false) => "the request body did not arrive",
-            };
-            tracing::info!(target: "hawksbill::app", app = name, "{}: {reason}: {}", self.description, failure.summary);
-        } else {
-            failure.log(name, &self.description);
-        }
-        self.lock().answer.fail(failure.into_error(name));
+        event_loop.get().run(awaitable, self)
     }
 
     fn send<'py>(
@@ -325,6 +291,44 @@ impl Conversation for Exchange {
     }
 }
 
+impl Tasked for Exchange {
+    fn keep(&self, task: &Bound<'_, PyAny>) {
+        self.waiting.keep(task);
+    }
+
+    /// What the application returned or raised is the end of its answer.
+    fn end(&self, py: Python<'_>, result: PyResult<()>) {
+        let mut state = self.lock();
+        state.over = true;
+        state.incoming.body = None;
+        let opening = state.opening.take();
+        let complete = state.answer.is_complete();
+        let left = matches!(state.answer.poll_left(&mut Context::from_waker(Waker::noop())), Poll::Ready(()))
+            && !complete;
+        drop(state);
+        drop(opening);
+        self.waiting.release(py);
+        let failure = match result {
+            Err(error) => Failure::new(py, &error),
+            Ok(()) if complete || left => return,
+            Ok(()) => Failure::message("the application returned before its response was complete"),
+        };
+        let name = self.application.name();
+        let stopping = self.application.remote().is_stopping();
+        if self.broken.is_set() || left || stopping {
+            let reason = match (left, stopping) {
+                (true, _) => "the client left",
+                (false, true) => "the application is stopped",
+                (false, false) => "the request body did not arrive",
+            };
+            tracing::info!(target: "hawksbill::app", app = name, "{}: {reason}: {}", self.description, failure.summary);
+        } else {
+            failure.log(name, &self.description);
+        }
+        self.lock().answer.fail(failure.into_error(name));
+    }
+}
+
 impl Turn for Exchange {
     fn turn(self: Arc<Self>, event_loop: &Bound<'_, Loop>) {
         let py = event_loop.py();
@@ -451,20 +455,5 @@ struct Send {
 impl Send {
     fn __call__<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         self.exchange.send(self.event_loop.bind(message.py()), message)
-    }
-}
-
-/// Called with the task when that is over.
-#[pyclass(frozen, module = "hawksbill")]
-struct Ended {
-    exchange: Arc<Exchange>,
-}
-
-#[pymethods]
-impl Ended {
-    fn __call__(&self, task: &Bound<'_, PyAny>) {
-        let py = task.py();
-        let result = task.call_method0(intern!(py, "result")).map(drop);
-        self.exchange.end(py, result);
     }
 }

@@ -1,8 +1,10 @@
 //! Hosting of ASGI 3 applications: HTTP, WebSocket and lifespan.
 //!
-//! All of them share one event loop on a thread of its own. The runtime posts work to it and is woken by it; neither
+//! All of them share one event loop. Where the gateway hosts nothing else that is Python, the loop and the runtime share
+//! one thread (`own`); elsewhere the loop has a thread of its own (`apart`), to which the runtime posts work, and neither
 //! waits for the other.
 
+mod apart;
 mod awaitable;
 mod conversation;
 mod event_loop;
@@ -11,6 +13,7 @@ mod http;
 mod lane;
 mod lifespan;
 mod message;
+mod own;
 mod scope;
 mod settings;
 mod wakeup;
@@ -95,11 +98,9 @@ impl AsgiApp {
         }
         let (parts, body) = request.into_parts();
         let (reply, answer) = oneshot::channel();
-        let exchange = Exchange::new(self.application.clone(), parts, body, reply);
-        if !exchange.post() {
+        if !Exchange::new(self.application.clone(), parts, body, reply).begin() {
             return Err(self.application.stopped());
         }
-        drop(exchange);
         answer.await.unwrap_or_else(|_| Err(self.application.stopped()))
     }
 
@@ -115,11 +116,9 @@ impl AsgiApp {
         let (parts, _) = request.into_parts();
         let (reply, answer) = oneshot::channel();
         let request = websocket::Request { parts, opening, upgrade, draining, runtime: Handle::current() };
-        let socket = Socket::new(self.application.clone(), request, reply);
-        if !socket.post() {
+        if !Socket::new(self.application.clone(), request, reply).begin() {
             return Err(self.application.stopped());
         }
-        drop(socket);
         answer.await.unwrap_or_else(|_| Err(self.application.stopped()))
     }
 
