@@ -357,6 +357,7 @@ impl fmt::Debug for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Generation")
             .field("loads", &self.loads.len())
+            .field("drivers", &self.drivers.len())
             .field("starts", &self.starts.len())
             .field("stops", &self.stops.len())
             .field("tasks", &self.tasks.len())

@@ -21,6 +21,7 @@ use super::apart;
 use super::awaitable::{Awaitable, Done};
 use super::conversation::is_done;
 use super::own::{OwnLoop, Scheduler};
+use super::scope::Scopes;
 use super::wakeup::Wakeup;
 use crate::detect::Interface;
 use crate::failure::Failure;
@@ -82,11 +83,13 @@ pub(super) struct Loop {
     object: Py<PyAny>,
     create_future: Py<PyAny>,
     create_task: Py<PyAny>,
+    future: Py<PyAny>,
     task: Py<PyAny>,
     /// `{"loop": ...}`
     options: Py<PyDict>,
     coroutine: Py<PyAny>,
     done: Py<Done>,
+    scopes: Scopes,
     /// Set where it is our own, whose tasks can take their first step at once.
     own: Option<Py<Scheduler>>,
 }
@@ -252,6 +255,7 @@ impl Loop {
         let options = PyDict::new(py);
         options.set_item("loop", event_loop)?;
         Ok(Self {
+            future: py.import("asyncio")?.getattr("Future")?.unbind(),
             task: py.import("asyncio")?.getattr("Task")?.unbind(),
             options: options.unbind(),
             object: event_loop.clone().unbind(),
@@ -259,8 +263,13 @@ impl Loop {
             create_task: event_loop.getattr("create_task")?.unbind(),
             coroutine: py.import("types")?.getattr("CoroutineType")?.unbind(),
             done: Py::new(py, Done)?,
+            scopes: Scopes::new(),
             own: event_loop.cast::<Scheduler>().ok().map(|own| own.clone().unbind()),
         })
+    }
+
+    pub(super) fn scopes(&self) -> &Scopes {
+        &self.scopes
     }
 
     pub(super) fn object<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
@@ -269,6 +278,9 @@ impl Loop {
 
     /// A future of this loop.
     pub(super) fn create_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if self.own.is_some() {
+            return self.future.bind(py).call((), Some(self.options.bind(py)));
+        }
         self.create_future.bind(py).call0()
     }
 
@@ -329,7 +341,7 @@ impl Ended {
     }
 }
 
-/// Runs the loop until `is_over` says so. SystemExit and KeyboardInterrupt pass through asyncio; they end the task they
+/// Runs the loop until `is_over` says so. `SystemExit` and `KeyboardInterrupt` pass through asyncio; they end the task they
 /// come from, not the server.
 pub(super) fn run_until(event_loop: &Bound<'_, PyAny>, is_over: impl Fn() -> bool) {
     while !is_over() {

@@ -12,8 +12,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use hawksbill_core::{Body, Error};
-use http::Method;
 use http::request::Parts;
+use http::{Method, Uri};
 use http_body::Body as _;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
@@ -36,7 +36,8 @@ pub(super) struct Exchange {
     application: Arc<Application>,
     /// Whether a turn is posted already.
     posted: AtomicBool,
-    description: String,
+    method: Method,
+    uri: Uri,
     runtime: Option<Handle>,
     broken: Broken,
     /// Whether the client takes fields behind the body.
@@ -80,12 +81,13 @@ impl Exchange {
         let broken = Broken::default();
         let runtime = if body.is_end_stream() { None } else { Handle::try_current().ok() };
         let answer = Answer::new(reply, parts.method == Method::HEAD, broken.clone());
-        let description = describe(&parts.method, &parts.uri);
+        let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let takes_trailers = scope::takes_trailers(&parts);
         Arc::new(Self {
             application,
             posted: AtomicBool::new(false),
-            description,
+            method,
+            uri,
             runtime,
             broken,
             takes_trailers,
@@ -107,6 +109,11 @@ impl Exchange {
         application.remote().run(self)
     }
 
+    /// For messages.
+    fn description(&self) -> String {
+        describe(&self.method, &self.uri)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,7 +126,8 @@ impl Exchange {
             return Ok(());
         };
         let state = self.application.state(py);
-        let scope = scope::http(py, Facts::new(parts), self.takes_trailers, state.as_ref())?;
+        let scope =
+            event_loop.get().scopes().http(py, Facts::new(parts), self.takes_trailers, state.as_ref())?;
         let receive = Receive { exchange: self.clone(), event_loop: event_loop.clone().unbind() };
         let send = Send { exchange: self.clone(), event_loop: event_loop.clone().unbind() };
         let awaitable = callable.bind(py).call1((scope, receive, send))?;
@@ -321,9 +329,9 @@ impl Tasked for Exchange {
                 (false, true) => "the application is stopped",
                 (false, false) => "the request body did not arrive",
             };
-            tracing::info!(target: "hawksbill::app", app = name, "{}: {reason}: {}", self.description, failure.summary);
+            tracing::info!(target: "hawksbill::app", app = name, "{}: {reason}: {}", self.description(), failure.summary);
         } else {
-            failure.log(name, &self.description);
+            failure.log(name, &self.description());
         }
         self.lock().answer.fail(failure.into_error(name));
     }
@@ -345,7 +353,7 @@ impl Turn for Exchange {
             None => self.send_opened(py).and_then(|()| self.resume(py)),
         };
         if let Err(error) = result {
-            Failure::new(py, &error).log(self.application.name(), &self.description);
+            Failure::new(py, &error).log(self.application.name(), &self.description());
         }
     }
 }

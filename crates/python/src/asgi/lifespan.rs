@@ -149,7 +149,7 @@ impl Life {
             }
         };
         if let Some(kind) = next {
-            return Ok(Bound::new(py, Awaitable::ready(message(py, kind)?.into_any().unbind()))?.into_any());
+            return Ok(Bound::new(py, Awaitable::ready(message(py, kind)?.unbind()))?.into_any());
         }
         let future = event_loop.get().create_future(py)?;
         self.lock().receivers.push(future.clone().unbind());

@@ -15,11 +15,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use tokio::runtime::Handle;
 
+use super::Application;
 use super::conversation::{ClientDisconnected, Conversation, Event, Waiting, raise};
 use super::event_loop::{Loop, Tasked, Turn};
 use super::message::Message;
 use super::wire::{self, Pings, Wire};
-use super::{Application, scope};
 use crate::answer::{Answer, Head, Reply, Trouble};
 use crate::broken::Broken;
 use crate::convert::to_bytes;
@@ -115,7 +115,12 @@ impl Socket {
             return Ok(());
         };
         let state = self.application.state(py);
-        let scope = scope::websocket(py, Facts::new(parts), self.opening.subprotocols(), state.as_ref())?;
+        let scope = event_loop.get().scopes().websocket(
+            py,
+            Facts::new(parts),
+            self.opening.subprotocols(),
+            state.as_ref(),
+        )?;
         let receive = Receive { socket: self.clone(), event_loop: event_loop.clone().unbind() };
         let send = Send { socket: self.clone(), event_loop: event_loop.clone().unbind() };
         let awaitable = callable.bind(py).call1((scope, receive, send))?;

@@ -1,6 +1,7 @@
 //! What `call_soon`, `call_later` and `call_at` of our own event loop return, as `asyncio.Handle` and
 //! `asyncio.TimerHandle` document it.
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -41,7 +42,7 @@ impl Handle {
     /// Makes the call, unless it was cancelled.
     ///
     /// # Errors
-    /// SystemExit and KeyboardInterrupt; everything else goes to the loop's exception handler.
+    /// `SystemExit` and `KeyboardInterrupt`; everything else goes to the loop's exception handler.
     pub(super) fn call(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let Some(job) = this.get().take() else { return Ok(()) };
@@ -161,7 +162,7 @@ impl Handle {
             text.push_str(" cancelled");
         }
         if let Some(when) = self.when {
-            text.push_str(&format!(" when={when}"));
+            let _ = write!(text, " when={when}");
         }
         if let Some((callback, arguments)) = held {
             text.push(' ');
