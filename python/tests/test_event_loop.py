@@ -70,6 +70,10 @@ def own(tmp_path: Path) -> Iterator[Server]:
         ("timeout_at_once", "in time"),
         ("group", [0, 1, 2, 3, 4]),
         ("group_fails", "cancelled"),
+        ("same_task", [True, True, True]),
+        ("late_look", [True, True, False]),
+        ("cancels_itself", ["cancelled"]),
+        ("cancels_itself_long", ["cancelled"]),
         ("executor", {"elsewhere": True, "context": "nobody"}),
         ("connection", True),
         ("reader", "bytes"),
@@ -116,6 +120,21 @@ def test_what_goes_on_after_the_answer_goes_on(client: httpx.Client) -> None:
     while client.get("events").json() != ["happened", "over"]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_task_that_never_waits_ends_for_whoever_looked_at_it(client: httpx.Client) -> None:
+    """Its callbacks are called, though it was over before it was anywhere in the loop."""
+    assert client.get("never_waits").json() == "done"
+    deadline = time.monotonic() + 5
+    while client.get("events").json() != ["over True"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_task_that_ends_cancelled_fails(client: httpx.Client) -> None:
+    """As a task of asyncio's does that is cancelled in its last step; what was sent is sent."""
+    assert client.get("leaves_cancelled").status_code in {200, 500}
+    assert client.get("sleep").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["exits", "exits_later"])

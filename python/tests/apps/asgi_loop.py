@@ -19,6 +19,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 MARK: contextvars.ContextVar[str] = contextvars.ContextVar("MARK", default="nobody")
 EVENTS: list[str] = []
+PAUSE: list[float] = []
 
 
 async def loop() -> object:
@@ -111,6 +112,64 @@ async def group_fails() -> object:
     except ExceptionGroup:  # noqa: F821
         return "cancelled" if cancelled else "not cancelled"
     return "no failure"
+
+
+async def same_task() -> object:
+    """The task of the first step is the task of all of them, whoever looked first."""
+    first = asyncio.current_task()
+    assert first is not None
+    name = first.get_name()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0.001)
+    return [asyncio.current_task() is first, first.get_name() == name, "application" in repr(first)]
+
+
+async def late_look() -> object:
+    """Nobody looks before the first wait."""
+    await asyncio.sleep(0)
+    task = asyncio.current_task()
+    assert task is not None
+    return [task in asyncio.all_tasks(), "application" in repr(task), task.done()]
+
+
+async def cancels_itself() -> object:
+    """A task that is cancelled in its first step hears of it at its first wait, whatever it waits for."""
+    seen = []
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel("enough")
+    try:
+        await asyncio.sleep(PAUSE.pop() if PAUSE else 0)
+    except asyncio.CancelledError:
+        seen.append("cancelled")
+    if sys.version_info >= (3, 11):
+        assert task.cancelling() == 1
+        task.uncancel()
+    await asyncio.sleep(0.001)
+    return seen
+
+
+async def cancels_itself_long() -> object:
+    """The same, where the wait is for a future."""
+    PAUSE.append(30)
+    return await cancels_itself()
+
+
+async def never_waits() -> object:
+    """A task that somebody looked at is told of the end, though it never waited."""
+    EVENTS.clear()
+    task = asyncio.current_task()
+    assert task is not None
+    task.add_done_callback(lambda task: EVENTS.append(f"over {task.done()}"))
+    return "done"
+
+
+async def leaves_cancelled() -> object:
+    """A task that ends while it is cancelled."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    return "done"
 
 
 async def executor() -> object:

@@ -135,7 +135,7 @@ impl Awaitable {
 }
 
 /// The exception that a generator's `throw` is to raise.
-fn thrown(
+pub(super) fn thrown(
     kind: &Bound<'_, PyAny>,
     value: Option<&Bound<'_, PyAny>>,
     traceback: Option<&Bound<'_, PyAny>>,

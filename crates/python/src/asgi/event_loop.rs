@@ -20,7 +20,7 @@ use tokio::sync::{OnceCell, watch};
 use super::apart;
 use super::awaitable::{Awaitable, Done};
 use super::conversation::is_done;
-use super::own::{OwnLoop, Scheduler};
+use super::own::{Begun, OwnLoop, Scheduler};
 use super::scope::Scopes;
 use super::wakeup::Wakeup;
 use crate::detect::Interface;
@@ -84,7 +84,6 @@ pub(super) struct Loop {
     create_future: Py<PyAny>,
     create_task: Py<PyAny>,
     future: Py<PyAny>,
-    task: Py<PyAny>,
     /// `{"loop": ...}`
     options: Py<PyDict>,
     coroutine: Py<PyAny>,
@@ -256,7 +255,6 @@ impl Loop {
         options.set_item("loop", event_loop)?;
         Ok(Self {
             future: py.import("asyncio")?.getattr("Future")?.unbind(),
-            task: py.import("asyncio")?.getattr("Task")?.unbind(),
             options: options.unbind(),
             object: event_loop.clone().unbind(),
             create_future: event_loop.getattr("create_future")?.unbind(),
@@ -287,8 +285,13 @@ impl Loop {
     /// Runs what an application returned as a task of this loop.
     pub(super) fn run<T: Tasked>(&self, awaitable: Bound<'_, PyAny>, whose: &Arc<T>) -> PyResult<()> {
         let py = awaitable.py();
-        let task = self.create_task(awaitable)?;
-        // Most have nothing to wait for, and are over.
+        let task = match self.begin(awaitable)? {
+            Begun::Over(result) => {
+                whose.end(py, result);
+                return Ok(());
+            }
+            Begun::Waits(task) => task,
+        };
         if self.own.is_some() && is_done(&task)? {
             whose.end(py, result_of(&task));
             return Ok(());
@@ -298,19 +301,17 @@ impl Loop {
         Ok(())
     }
 
-    fn create_task<'py>(&self, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn begin<'py>(&self, awaitable: Bound<'py, PyAny>) -> PyResult<Begun<'py>> {
         let py = awaitable.py();
         let asyncio = || py.import(intern!(py, "asyncio"));
-        let is_coroutine = awaitable.get_type().is(&self.coroutine)
-            || asyncio()?.call_method1(intern!(py, "iscoroutine"), (&awaitable,))?.is_truthy()?;
-        if is_coroutine {
-            if let Some(own) = self.own.as_ref().filter(|own| own.get().makes_usual_tasks()) {
-                let make = || self.task.bind(py).call((&awaitable,), Some(self.options.bind(py)));
-                return own.get().begin_task(py, make);
-            }
-            return self.create_task.bind(py).call1((awaitable,));
+        let is_usual = awaitable.get_type().is(&self.coroutine);
+        if is_usual && let Some(own) = self.own.as_ref().filter(|own| own.get().makes_usual_tasks()) {
+            return Scheduler::begin(own.bind(py), &awaitable);
         }
-        asyncio()?.call_method("ensure_future", (awaitable,), Some(self.options.bind(py)))
+        if is_usual || asyncio()?.call_method1(intern!(py, "iscoroutine"), (&awaitable,))?.is_truthy()? {
+            return self.create_task.bind(py).call1((awaitable,)).map(Begun::Waits);
+        }
+        asyncio()?.call_method("ensure_future", (awaitable,), Some(self.options.bind(py))).map(Begun::Waits)
     }
 
     /// An awaitable that is ready already, with None.

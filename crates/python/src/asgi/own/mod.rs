@@ -6,6 +6,7 @@
 
 mod alarm;
 mod handle;
+mod lazy;
 mod pump;
 mod scheduler;
 mod timers;
@@ -20,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::runtime::{Builder, Runtime};
 
+pub(super) use self::lazy::Begun;
 use self::pump::Pump;
 pub(super) use self::scheduler::Scheduler;
 use super::event_loop::{Loop, Remote, end_tasks, run_until};

@@ -23,6 +23,8 @@ use crate::asgi::event_loop::{Bell, Loop, Remote, take_turn};
 const GENERATIONS: usize = 4;
 /// What asyncio waits at most, which its clock can count.
 const LONGEST: f64 = 24.0 * 3600.0;
+/// How exact timers are, in seconds.
+const GRAIN: f64 = 0.001;
 
 /// See the module.
 pub(super) struct Pump {
@@ -215,11 +217,15 @@ impl Pump {
 
     fn set_alarm(&mut self, py: Python<'_>) -> PyResult<()> {
         let scheduler = self.scheduler.get();
-        let next = scheduler.queues().timers.next();
-        let Some(next) = next.filter(|next| self.alarm_at.is_none_or(|at| *next < at)) else { return Ok(()) };
-        let after = (next - scheduler.now(py)?).clamp(0.0, LONGEST);
+        let Some(next) = scheduler.queues().timers.next() else { return Ok(()) };
+        // Those of the same millisecond are waited for together, as every loop over epoll has it.
+        let at = (next / GRAIN).ceil() * GRAIN;
+        if self.alarm_at.is_some_and(|set| set <= at) {
+            return Ok(());
+        }
+        let after = (at - scheduler.now(py)?).clamp(0.0, LONGEST);
         self.alarm.set(Duration::from_secs_f64(after));
-        self.alarm_at = Some(next);
+        self.alarm_at = Some(at);
         Ok(())
     }
 }

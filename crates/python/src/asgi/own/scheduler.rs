@@ -17,6 +17,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use tokio::runtime::Runtime;
 
 use super::handle::{Handle, Job, copy_context, in_context};
+use super::lazy::{self, Begun, Step};
 use super::timers::{Timer, Timers};
 use crate::asgi::event_loop::Remote;
 
@@ -34,6 +35,10 @@ pub(crate) struct Scheduler {
     leaving: Mutex<Leaving>,
     /// The first step of a task that is being made.
     first_step: Mutex<FirstStep>,
+    /// A first step that is being taken.
+    step: Mutex<Option<Step>>,
+    /// Whether that has no task yet.
+    is_unseen: AtomicBool,
     python: Imports,
 }
 
@@ -42,6 +47,9 @@ struct Imports {
     /// `asyncio.SelectorEventLoop`.
     parent: Py<PyType>,
     future: Py<PyAny>,
+    task: Py<PyAny>,
+    /// Whether tasks can be made when somebody looks: they have to take a context, and to be looked up by the loop.
+    lazy: bool,
     pub(super) monotonic: Py<PyAny>,
     timer_handle: Py<PyAny>,
     /// The type of a task's steps, once one was seen.
@@ -142,23 +150,62 @@ impl Scheduler {
         !self.is_debug() && !self.has_task_factory.load(Ordering::Relaxed)
     }
 
-    /// Makes a task that has taken its first step.
-    pub(crate) fn begin_task<'py>(
-        &self,
-        py: Python<'py>,
-        make: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        *self.first_step() = FirstStep::Awaited;
-        let task = make();
-        let step = std::mem::take(&mut *self.first_step());
-        let task = task?;
-        if let FirstStep::Caught(job) = step {
+    /// Takes the first step of a coroutine at once.
+    ///
+    /// # Errors
+    /// What keeps it from being taken; what comes of it is its own result.
+    pub(crate) fn begin<'py>(this: &Bound<'py, Self>, coroutine: &Bound<'py, PyAny>) -> PyResult<Begun<'py>> {
+        let scheduler = this.get();
+        if scheduler.python.lazy {
+            return lazy::begin(this, coroutine);
+        }
+        let options = PyDict::new(this.py());
+        options.set_item(intern!(this.py(), "loop"), this)?;
+        let (task, step) = scheduler.make_task(this.py(), |task| task.call((coroutine,), Some(&options)))?;
+        if let Some(job) = step {
+            let py = this.py();
             // What passes through a task is its result as well.
             if let Err(error) = in_context(job.context.bind(py), || job.callback.bind(py).call0()) {
-                self.leave(Some(error));
+                scheduler.leave(Some(error));
             }
         }
-        Ok(task)
+        Ok(Begun::Waits(task))
+    }
+
+    /// Makes a task, and gives its first step, which nobody else will take.
+    pub(super) fn make_task<'py>(
+        &self,
+        py: Python<'py>,
+        make: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<Job>)> {
+        *self.first_step() = FirstStep::Awaited;
+        let task = make(self.python.task.bind(py));
+        let step = match std::mem::take(&mut *self.first_step()) {
+            FirstStep::Caught(job) => Some(job),
+            FirstStep::Awaited | FirstStep::NotAwaited => None,
+        };
+        Ok((task?, step))
+    }
+
+    fn step(&self) -> MutexGuard<'_, Option<Step>> {
+        self.step.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on, whoever looks makes a task of this step.
+    pub(super) fn step_begins(&self, step: Step) {
+        *self.step() = Some(step);
+        self.is_unseen.store(true, Ordering::Release);
+    }
+
+    /// The step has its task, and goes on.
+    pub(super) fn step_goes_on(&self, step: Step) {
+        *self.step() = Some(step);
+    }
+
+    /// From here on, nobody makes a task of it.
+    pub(super) fn step_ends(&self) -> Option<Step> {
+        self.is_unseen.store(false, Ordering::Release);
+        self.step().take()
     }
 
     /// Keeps the first step of a task from the queue.
@@ -235,9 +282,13 @@ impl Scheduler {
             has_task_factory: AtomicBool::new(false),
             leaving: Mutex::default(),
             first_step: Mutex::default(),
+            step: Mutex::default(),
+            is_unseen: AtomicBool::new(false),
             python: Imports {
                 parent: asyncio.getattr("SelectorEventLoop")?.cast_into::<PyType>()?.unbind(),
                 future: asyncio.getattr("Future")?.unbind(),
+                task: asyncio.getattr("Task")?.unbind(),
+                lazy: py.version_info() >= (3, 11) && py.version_info() < (3, 14),
                 monotonic: py.import("time")?.getattr("monotonic")?.unbind(),
                 timer_handle: asyncio.getattr("TimerHandle")?.unbind(),
                 step: PyOnceLock::new(),
@@ -324,6 +375,15 @@ impl Scheduler {
         let named = PyDict::new(py);
         named.set_item(intern!(py, "loop"), this)?;
         this.get().python.future.bind(py).call((), Some(&named))
+    }
+
+    /// Asked for by whoever looks up the running task.
+    fn __hash__(this: &Bound<'_, Self>) -> PyResult<isize> {
+        if this.get().is_unseen.load(Ordering::Acquire) {
+            lazy::appear(this)?;
+        }
+        // Objects are aligned: the lowest bits say nothing.
+        Ok(this.as_ptr().addr().rotate_right(4).cast_signed())
     }
 
     fn get_debug(&self) -> bool {
