@@ -41,9 +41,24 @@ pub struct Builder {
 /// One loaded configuration with its code: what has to happen when it starts and when it ends.
 #[derive(Default)]
 pub struct Generation {
+    loads: Vec<Start>,
     starts: Vec<Start>,
+    drivers: Vec<Arc<dyn Driver>>,
     stops: Vec<BoxFuture<'static, ()>>,
     tasks: Vec<BoxFuture<'static, ()>>,
+}
+
+/// Runs a gateway on the thread that it is called on, together with work of another kind that would else need a thread
+/// of its own, such as an event loop.
+pub trait Driver: Send + Sync {
+    /// Whether it is the one to do so. Asked when the generation is loaded.
+    fn wants(&self) -> bool;
+
+    /// Runs `serving` to its end on this thread, under a tokio runtime with time and I/O.
+    ///
+    /// # Errors
+    /// When it cannot begin; `serving` is dropped then.
+    fn drive(&self, serving: BoxFuture<'static, ()>) -> Result<(), BuildError>;
 }
 
 struct Start {
@@ -181,6 +196,22 @@ impl Builder {
         Ok(made)
     }
 
+    /// Runs before everything that is given to [`on_start`](Self::on_start), in the order of registration; a failure
+    /// keeps the generation from serving. What is loaded decides under which runtime the rest runs, so nothing may be
+    /// left running under this one.
+    pub fn on_load<F>(&mut self, what: impl Into<String>, load: F)
+    where
+        F: Future<Output = Result<(), BuildError>> + Send + 'static,
+    {
+        let load = Start { what: what.into(), place: self.place.clone(), run: Box::pin(load) };
+        self.generation.loads.push(load);
+    }
+
+    /// Offers a way to run the whole gateway, to whoever has no runtime of his own.
+    pub fn offer_driver(&mut self, driver: Arc<dyn Driver>) {
+        self.generation.drivers.push(driver);
+    }
+
     /// Runs before the generation serves, in the order of registration; a failure keeps it from serving.
     pub fn on_start<F>(&mut self, what: impl Into<String>, start: F)
     where
@@ -213,12 +244,33 @@ impl Builder {
 }
 
 impl Generation {
-    /// Runs what was given to [`Builder::on_start`]. After a failure, what was to be stopped is stopped.
+    /// Runs what was given to [`Builder::on_load`], unless that has been done. After a failure, what was to be stopped
+    /// is stopped.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub async fn load(&mut self) -> Result<(), BuildError> {
+        let loads = std::mem::take(&mut self.loads);
+        self.run(loads).await
+    }
+
+    /// Who is to run the gateway, now that it is loaded; `None`: any runtime will do.
+    pub fn driver(&self) -> Option<Arc<dyn Driver>> {
+        self.drivers.iter().find(|driver| driver.wants()).cloned()
+    }
+
+    /// Loads, then runs what was given to [`Builder::on_start`]. After a failure, what was to be stopped is stopped.
     ///
     /// # Errors
     /// The first failure.
     pub async fn start(&mut self) -> Result<(), BuildError> {
-        for start in std::mem::take(&mut self.starts) {
+        self.load().await?;
+        let starts = std::mem::take(&mut self.starts);
+        self.run(starts).await
+    }
+
+    async fn run(&mut self, starts: Vec<Start>) -> Result<(), BuildError> {
+        for start in starts {
             tracing::debug!(target: "hawksbill::start", "{}", start.what);
             if let Err(error) = start.run.await {
                 self.run_stops().await;
@@ -304,6 +356,8 @@ impl fmt::Debug for Builder {
 impl fmt::Debug for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Generation")
+            .field("loads", &self.loads.len())
+            .field("drivers", &self.drivers.len())
             .field("starts", &self.starts.len())
             .field("stops", &self.stops.len())
             .field("tasks", &self.tasks.len())
@@ -330,6 +384,28 @@ mod tests {
         let error = builder.finish().start().await.unwrap_err();
         assert_eq!(error.to_string(), "no such module 'shop'");
         assert_eq!(stopped.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn everything_is_loaded_before_anything_starts() {
+        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let mut builder = Builder::new("/");
+        for name in ["shop", "blog"] {
+            let (loading, starting) = (seen.clone(), seen.clone());
+            builder.on_load(name, async move {
+                loading.lock().unwrap().push(format!("{name} loaded"));
+                Ok(())
+            });
+            builder.on_start(name, async move {
+                starting.lock().unwrap().push(format!("{name} started"));
+                Ok(())
+            });
+        }
+        let mut generation = builder.finish();
+        generation.load().await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), ["shop loaded", "blog loaded"]);
+        generation.start().await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), ["shop loaded", "blog loaded", "shop started", "blog started"]);
     }
 
     #[test]

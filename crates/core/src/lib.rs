@@ -25,7 +25,7 @@ mod turtle;
 mod upgrade;
 
 pub use body::Body;
-pub use builder::{BuildError, Builder, Generation};
+pub use builder::{BuildError, Builder, Driver, Generation};
 pub use drain::Draining;
 pub use error::{BoxError, Error, Kind, Side};
 pub use kind::{AnyLayer, App, AppKind, LayerKind};

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use hawksbill_core::{Address, BuildError, Generation, Turtle};
 use hawksbill_server::{Listener, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::assemble::{Assembly, assemble};
@@ -18,6 +19,8 @@ pub struct Gateway {
     assembly: Assembly,
     settings: Settings,
     given: Vec<Given>,
+    /// Empty until they are opened.
+    listeners: Vec<(Listener, Turtle)>,
     tree: String,
 }
 
@@ -51,7 +54,7 @@ impl Gateway {
         let tree = config.to_string();
         let settings = config.settings.clone();
         let assembly = assemble(config)?;
-        Ok(Self { assembly, settings, given, tree })
+        Ok(Self { assembly, settings, given, listeners: Vec::new(), tree })
     }
 
     /// The tree of turtles as text: what `hawksbill check` prints.
@@ -71,35 +74,80 @@ impl Gateway {
         Ok((root, Hosted { generation, tasks }))
     }
 
-    /// Opens the sockets, starts the applications, then serves. Needs a tokio runtime.
+    /// Opens the sockets, then loads the applications; nothing is started yet.
     ///
     /// Sockets come first, so that one in use is told before an application is imported; until all applications have
     /// started, connections wait in the sockets' queues.
     ///
     /// # Errors
-    /// A socket that cannot be opened, an application that does not start. Nothing is left running then.
-    pub async fn start(self) -> Result<Running, BuildError> {
-        let Self { assembly, settings, given, .. } = self;
-        let Assembly { roots, root, mut generation } = assembly;
-        let mut listeners = Vec::with_capacity(roots.len() + given.len());
-        for (listen, root) in roots {
+    /// A socket that cannot be opened, an application that cannot be loaded.
+    pub async fn load(mut self) -> Result<Self, BuildError> {
+        self.open()?;
+        self.assembly.generation.load().await?;
+        Ok(self)
+    }
+
+    fn open(&mut self) -> Result<(), BuildError> {
+        for (listen, root) in std::mem::take(&mut self.assembly.roots) {
             let listener = Listener::bind(&listen)
                 .map_err(|error| BuildError::new(error.to_string()).within("listen"))?;
-            listeners.push((listener, root));
+            self.listeners.push((listener, root));
         }
-        for given in given {
+        for given in std::mem::take(&mut self.given) {
             let listener = match given {
                 Given::Tcp(listener) => Listener::from_tcp(listener),
                 Given::Unix(listener) => Listener::from_unix(listener),
             };
             let listener = listener.map_err(|error| BuildError::new(error.to_string()).within("listener"))?;
-            listeners.push((listener, root.clone()));
+            self.listeners.push((listener, self.assembly.root.clone()));
         }
-        if listeners.is_empty() {
+        if self.listeners.is_empty() {
             return Err(BuildError::new(
                 "there is no socket to listen on; say where, as in listen = \"127.0.0.1:8000\"",
             ));
         }
+        Ok(())
+    }
+
+    /// Runs what `serve` makes of the gateway to its end, on this thread and a runtime that suits what has been
+    /// [loaded](Self::load): one that uses all cores, unless an application is better off when it shares its thread
+    /// with the runtime. Not to be called under a runtime.
+    ///
+    /// # Errors
+    /// When there is no runtime to be had.
+    pub fn host<T, F>(self, serve: impl FnOnce(Self) -> F) -> Result<T, BuildError>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let Some(driver) = self.assembly.generation.driver() else {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .thread_name("hawksbill")
+                .build()
+                .map_err(|error| BuildError::new("cannot start the runtime").caused_by(error))?;
+            let served = runtime.block_on(serve(self));
+            // Nothing is left that anybody waits for: what was under way has been cut.
+            runtime.shutdown_background();
+            return Ok(served);
+        };
+        let (sender, mut served) = oneshot::channel();
+        let serving = serve(self);
+        driver.drive(Box::pin(async move {
+            let _ = sender.send(serving.await);
+        }))?;
+        served.try_recv().map_err(|_| BuildError::new("the runtime ended while it served"))
+    }
+
+    /// Opens the sockets, starts the applications, then serves. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// A socket that cannot be opened, an application that does not start. Nothing is left running then.
+    pub async fn start(mut self) -> Result<Running, BuildError> {
+        if self.listeners.is_empty() {
+            self.open()?;
+        }
+        let Self { assembly: Assembly { mut generation, .. }, settings, listeners, .. } = self;
         generation.start().await?;
         let tasks = generation.take_tasks().into_iter().map(tokio::spawn).collect();
         let mut server = Server::new(server_settings(&settings));

@@ -249,7 +249,9 @@ impl Answer {
     /// The application failed: the error is the answer where nothing is sent, else the connection is cut.
     pub(crate) fn fail(&mut self, error: Error) {
         match std::mem::replace(&mut self.stage, Stage::Complete) {
-            Stage::Waiting(reply, _) => drop(reply.send(Err(self.broken.take().unwrap_or(error)))),
+            Stage::Waiting(reply, _) => {
+                reply.send(Err(self.broken.take().unwrap_or(error)));
+            }
             // The client has all that was promised; what failed after it is in the log.
             Stage::Streaming(sender) if self.tally.is_full() => sender.finish(),
             Stage::Streaming(sender) => sender.fail(error),
@@ -384,7 +386,7 @@ impl Answer {
         }
         // An application that fails because its request body did not arrive is not at fault.
         let broken = if head.status.is_server_error() { self.broken.take() } else { None };
-        if reply.send(broken.map_or(Ok(response), Err)).is_err() {
+        if !reply.send(broken.map_or(Ok(response), Err)) {
             self.stage = Stage::Left;
             return Err(Trouble::Left);
         }

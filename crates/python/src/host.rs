@@ -1,13 +1,14 @@
 //! From an object that is named or at hand to a turtle: loading, looking, starting, stopping.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hawksbill_core::{BuildError, Builder, Error, Kind, Turtle, TurtleFuture};
 use pyo3::prelude::*;
 
 use crate::asgi::{AsgiApp, EventLoop, Lifespan, WebSockets};
 use crate::detect::{self, Interface};
+use crate::lead::Offer;
 use crate::target::Target;
 use crate::thread;
 use crate::wsgi::WsgiApp;
@@ -52,6 +53,9 @@ pub(crate) enum Source {
     Live(Py<PyAny>),
 }
 
+/// What was imported, and what it is.
+type Loaded = (Py<PyAny>, Interface);
+
 enum Hosted {
     Wsgi(Arc<WsgiApp>),
     Asgi(AsgiApp),
@@ -65,15 +69,24 @@ pub(crate) fn host(
     options: Options,
 ) -> Result<Turtle, BuildError> {
     let slot: Arc<OnceLock<Hosted>> = Arc::default();
-    let event_loop = match options.interface {
-        Some(Interface::Wsgi) => None,
-        Some(Interface::Asgi) | None => Some(EventLoop::shared(cx)?),
-    };
+    let (event_loop, lead) = (EventLoop::shared(cx)?, Offer::shared(cx)?);
+    let loaded: Arc<Mutex<Option<Loaded>>> = Arc::default();
     let (starting, stopping, name): (_, _, Arc<str>) = (slot.clone(), slot.clone(), name.into());
+    let (wanted, label, found, hosting) =
+        (options.interface, name.clone(), loaded.clone(), event_loop.clone());
+    cx.on_load(format!("import of application {name}"), async move {
+        let application = import(&label, source, wanted).await?;
+        hosting.hosts(application.1);
+        lead.hosts(application.1);
+        *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(application);
+        Ok(())
+    });
     let starting_name = name.clone();
     cx.on_start(format!("application {name}"), async move {
-        let hosted = start(&starting_name, source, options, event_loop).await?;
-        let _ = starting.set(hosted);
+        let loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(loaded) = loaded {
+            let _ = starting.set(start(&starting_name, loaded, &options, &event_loop).await?);
+        }
         Ok(())
     });
     cx.on_stop(async move {
@@ -94,40 +107,33 @@ pub(crate) fn host(
     }))
 }
 
+async fn import(name: &str, source: Source, wanted: Option<Interface>) -> Result<Loaded, BuildError> {
+    let label = name.to_owned();
+    let loaded = thread::attached("import", move |py| load(py, source, wanted, &label)).await;
+    loaded.unwrap_or_else(|| {
+        Err(BuildError::new(format!("application {name}: the Python interpreter cannot be used any more")))
+    })
+}
+
 async fn start(
     name: &str,
-    source: Source,
-    options: Options,
-    event_loop: Option<Arc<EventLoop>>,
+    loaded: Loaded,
+    options: &Options,
+    event_loop: &EventLoop,
 ) -> Result<Hosted, BuildError> {
-    let (wanted, label) = (options.interface, name.to_owned());
-    let loaded = thread::attached("import", move |py| load(py, source, wanted, &label)).await;
-    let Some(loaded) = loaded else {
-        return Err(BuildError::new(format!(
-            "application {name}: the Python interpreter cannot be used any more"
-        )));
-    };
-    match loaded? {
+    match loaded {
         (callable, Interface::Wsgi) => {
             tracing::debug!(target: "hawksbill::start", app = name, "WSGI, at most {} threads", options.threads);
             Ok(Hosted::Wsgi(WsgiApp::new(name, callable, options.threads, options.queue)))
         }
         (callable, Interface::Asgi) => {
             tracing::debug!(target: "hawksbill::start", app = name, "ASGI");
-            let Some(event_loop) = event_loop else {
-                return Err(BuildError::new(format!("application {name} is ASGI, but was to be WSGI")));
-            };
-            Ok(Hosted::Asgi(AsgiApp::start(name, callable, &event_loop, &options).await?))
+            Ok(Hosted::Asgi(AsgiApp::start(name, callable, event_loop, options).await?))
         }
     }
 }
 
-fn load(
-    py: Python<'_>,
-    source: Source,
-    wanted: Option<Interface>,
-    name: &str,
-) -> Result<(Py<PyAny>, Interface), BuildError> {
+fn load(py: Python<'_>, source: Source, wanted: Option<Interface>, name: &str) -> Result<Loaded, BuildError> {
     let (object, factory, name) = match source {
         Source::Named(target, dir) => {
             let found = target.find(py, &dir)?;

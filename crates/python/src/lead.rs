@@ -12,15 +12,17 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use hawksbill_core::{BuildError, Builder, Driver};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::detect::Interface;
 use crate::later::Later;
 
 /// How often the main thread looks whether somebody drives.
@@ -70,8 +72,52 @@ thread_local! {
     static HERE: RefCell<Option<Arc<Lead>>> = const { RefCell::new(None) };
 }
 
+/// The lead on offer: what gateways are driven by whose process has one Python application to serve, and that by WSGI.
+pub(crate) struct Offer(Arc<Hosts>);
+
+#[derive(Default)]
+struct Hosts {
+    wsgi: AtomicUsize,
+    others: AtomicUsize,
+}
+
+impl Offer {
+    /// That of the generation that is being built.
+    pub(crate) fn shared(cx: &mut Builder) -> Result<Arc<Self>, BuildError> {
+        cx.shared("lead", |cx| {
+            let hosts: Arc<Hosts> = Arc::default();
+            cx.offer_driver(hosts.clone());
+            Ok(Self(hosts))
+        })
+    }
+
+    /// Notes what an application turned out to be.
+    pub(crate) fn hosts(&self, interface: Interface) {
+        let count = if interface == Interface::Wsgi { &self.0.wsgi } else { &self.0.others };
+        count.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl Driver for Hosts {
+    fn wants(&self) -> bool {
+        self.wsgi.load(Ordering::Acquire) == 1 && self.others.load(Ordering::Acquire) == 0
+    }
+
+    fn drive(&self, serving: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), BuildError> {
+        let failed = |error| BuildError::new("cannot start the runtime").caused_by(error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let runtime = Arc::new(runtime);
+        let served = run(&runtime, serving);
+        // Nothing is left that anybody waits for: what was under way has been cut.
+        if let Some(runtime) = Arc::into_inner(runtime) {
+            runtime.shutdown_background();
+        }
+        served.ok_or_else(|| BuildError::new("the gateway ended in a panic, of which the log tells more"))
+    }
+}
+
 /// Does `work` on this runtime, to its end. The calling thread is the main thread; it must not be attached.
-pub(crate) fn run<F>(runtime: &Arc<Runtime>, work: F) -> Option<F::Output>
+fn run<F>(runtime: &Arc<Runtime>, work: F) -> Option<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,

@@ -3,7 +3,8 @@
 //! The public Python API is written in Python over these few; `_core.pyi` states their types.
 
 use std::ffi::OsString;
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
+use std::thread::JoinHandle;
 
 use hawksbill::config::AppNode;
 use hawksbill::core::config::{Data, Origin, Table, Value};
@@ -64,16 +65,44 @@ pub fn start(
     let failed = |error: BuildError| StartError::new_err(error.to_string());
     py.detach(|| {
         let gateway = hawksbill::Gateway::new(config).map_err(failed)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .thread_name("hawksbill")
-            .build()
-            .map_err(|error| StartError::new_err(format!("cannot start the runtime: {error}")))?;
-        let running = runtime.block_on(gateway.start()).map_err(failed)?;
-        let addresses = running.addresses().iter().map(ToString::to_string).collect();
-        let shutdown = running.shutdown();
-        Ok(Running { addresses, shutdown, served: Mutex::new(Some((runtime, running))) })
+        let (ready, is_ready) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("hawksbill".into())
+            .spawn(move || serve(gateway, &ready))
+            .map_err(|error| StartError::new_err(format!("cannot start a thread: {error}")))?;
+        let ended = |_| StartError::new_err("the gateway ended while it started; the reason is in the log");
+        let (addresses, shutdown) = is_ready.recv().map_err(ended)?.map_err(failed)?;
+        Ok(Running { addresses, shutdown, thread: Mutex::new(Some(thread)) })
     })
+}
+
+type Ready = Result<(Vec<String>, hawksbill::Shutdown), BuildError>;
+
+/// Serves until it is told to stop. `ready` is told when it begins to serve, or why it does not.
+fn serve(gateway: hawksbill::Gateway, ready: &mpsc::Sender<Ready>) {
+    let tell = |what| drop(ready.send(what));
+    let loading = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let loaded = match loading {
+        Ok(runtime) => runtime.block_on(gateway.load()),
+        Err(error) => Err(BuildError::new("cannot start the runtime").caused_by(error)),
+    };
+    let gateway = match loaded {
+        Ok(gateway) => gateway,
+        Err(error) => return tell(Err(error)),
+    };
+    let started = ready.clone();
+    let hosted = gateway.host(async move |gateway| match gateway.start().await {
+        Ok(running) => {
+            let addresses = running.addresses().iter().map(ToString::to_string).collect();
+            let _ = started.send(Ok((addresses, running.shutdown())));
+            running.wait().await;
+        }
+        Err(error) => drop(started.send(Err(error))),
+    });
+    if let Err(error) = hosted {
+        tracing::error!(target: "hawksbill::server", "{error}");
+        tell(Err(error));
+    }
 }
 
 /// A gateway that serves on threads of its own.
@@ -81,7 +110,7 @@ pub fn start(
 pub struct Running {
     addresses: Vec<String>,
     shutdown: hawksbill::Shutdown,
-    served: Mutex<Option<(tokio::runtime::Runtime, hawksbill::Running)>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[pymethods]
@@ -100,11 +129,9 @@ impl Running {
     /// Waits until the gateway has stopped. A second waiter waits for the first.
     fn wait(&self, py: Python<'_>) {
         py.detach(|| {
-            let mut served = self.served.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if let Some((runtime, running)) = served.take() {
-                runtime.block_on(running.wait());
-                // Nothing is left that could block: what was under way has been cut.
-                runtime.shutdown_background();
+            let mut thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if let Some(thread) = thread.take() {
+                let _ = thread.join();
             }
         });
     }

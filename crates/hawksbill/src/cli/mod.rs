@@ -10,8 +10,8 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
-use hawksbill_core::Registry;
 use hawksbill_core::config::{ConfigError, Origin, Table, Value};
+use hawksbill_core::{BuildError, Registry};
 
 use self::flags::Flags;
 use self::screen::Screen;
@@ -91,26 +91,40 @@ fn run(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<(), S
     let config = load(matches, flags, registry).map_err(|error| error.to_string())?;
     let screen = Screen::of(&config);
     let gateway = Gateway::new(config).map_err(|error| error.to_string())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let loading = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .thread_name("hawksbill")
         .build()
         .map_err(|error| format!("cannot start the runtime: {error}"))?;
-    runtime.block_on(async {
+    let (gateway, signals) = loading.block_on(async {
         let mut signals = Signals::new().map_err(|error| format!("cannot receive signals: {error}"))?;
-        let running = tokio::select! {
-            running = gateway.start() => running.map_err(|error| error.to_string())?,
-            name = signals.next() => return Err(format!("{name} before the applications had started")),
-        };
-        let addresses = running.addresses();
-        let mut stderr = io::stderr();
-        for address in &addresses {
-            let _ = writeln!(stderr, "hawksbill: listening on {}", screen::url(address));
-        }
-        let _ = stderr.write_all(screen.with(&addresses).as_bytes());
-        running.until(signals).await;
-        Ok(())
-    })
+        let gateway = unless(&mut signals, gateway.load()).await?;
+        Ok::<_, String>((gateway, signals))
+    })?;
+    drop(loading);
+    gateway.host(|gateway| serve(gateway, screen, signals)).map_err(|error| error.to_string())?
+}
+
+async fn serve(gateway: Gateway, screen: Screen, mut signals: Signals) -> Result<(), String> {
+    let running = unless(&mut signals, gateway.start()).await?;
+    let addresses = running.addresses();
+    let mut stderr = io::stderr();
+    for address in &addresses {
+        let _ = writeln!(stderr, "hawksbill: listening on {}", screen::url(address));
+    }
+    let _ = stderr.write_all(screen.with(&addresses).as_bytes());
+    running.until(signals).await;
+    Ok(())
+}
+
+/// Waits for a part of the start, unless a signal comes first.
+async fn unless<T>(
+    signals: &mut Signals,
+    starting: impl Future<Output = Result<T, BuildError>>,
+) -> Result<T, String> {
+    tokio::select! {
+        started = starting => started.map_err(|error| error.to_string()),
+        name = signals.next() => Err(format!("{name} before the applications had started")),
+    }
 }
 
 fn check(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<(), String> {

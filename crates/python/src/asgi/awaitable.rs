@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 /// Ready at once, with None. Without state, so that one object serves every `send`.
 #[pyclass(frozen, module = "hawksbill")]
@@ -54,7 +54,7 @@ impl Done {
 pub(super) struct Awaitable(Mutex<State>);
 
 enum State {
-    Ready(Py<PyAny>),
+    Ready(Py<PyDict>),
     /// The iterator of a future.
     Waiting(Py<PyAny>),
     Over,
@@ -62,7 +62,7 @@ enum State {
 
 impl Awaitable {
     /// Ready at once.
-    pub(super) fn ready(value: Py<PyAny>) -> Self {
+    pub(super) fn ready(value: Py<PyDict>) -> Self {
         Self(Mutex::new(State::Ready(value)))
     }
 
@@ -76,7 +76,8 @@ impl Awaitable {
     fn step(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *state, State::Over) {
-            State::Ready(value) => Err(PyStopIteration::new_err((value,))),
+            // As the one argument, which a value that is no tuple may be as it is.
+            State::Ready(value) => Err(PyStopIteration::new_err(value)),
             State::Waiting(iterator) => {
                 *state = State::Waiting(iterator.clone_ref(py));
                 Ok(iterator)
@@ -134,7 +135,7 @@ impl Awaitable {
 }
 
 /// The exception that a generator's `throw` is to raise.
-fn thrown(
+pub(super) fn thrown(
     kind: &Bound<'_, PyAny>,
     value: Option<&Bound<'_, PyAny>>,
     traceback: Option<&Bound<'_, PyAny>>,

@@ -35,7 +35,7 @@ pub(super) trait Conversation: Wake + Send + Sync + Sized + 'static {
         if self.waiting().lock().receivers.is_empty() {
             let waker = Waker::from(self.clone());
             if let Poll::Ready(event) = self.poll_event(&mut Context::from_waker(&waker)) {
-                let event = event.into_dict(py)?.into_any().unbind();
+                let event = event.into_dict(py)?.unbind();
                 return Ok(Bound::new(py, Awaitable::ready(event))?.into_any());
             }
         }

@@ -1,26 +1,34 @@
-//! The event loop that all ASGI applications of a gateway share: asyncio's, or uvloop's where that is installed, on a
-//! thread of its own.
+//! The event loop that all ASGI applications of a gateway share, and how the runtime reaches it.
 //!
-//! Whoever has work for it puts a [`Turn`] into a queue and, once a batch, makes a descriptor readable. Nobody outside
-//! waits for the interpreter.
+//! It runs in one of two places. *Own*: the gateway's only thread is the loop's, and turns the runtime too. *Apart*: the
+//! loop has a thread of its own beside a runtime that belongs to others. To whoever has work for it they are the same:
+//! a [`Turn`] is put into a queue, and the loop is called once a batch. Nobody outside waits for the interpreter.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use hawksbill_core::{BuildError, Builder};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use tokio::sync::{OnceCell, oneshot, watch};
+use tokio::sync::{OnceCell, watch};
 
+use super::apart;
 use super::awaitable::{Awaitable, Done};
+use super::conversation::is_done;
+use super::own::{Begun, OwnLoop, Scheduler};
+use super::scope::Scopes;
 use super::wakeup::Wakeup;
+use crate::detect::Interface;
 use crate::failure::Failure;
 
 /// How long tasks get to end after they were cancelled, in seconds.
 const CANCEL_SECONDS: f64 = 5.0;
-/// How long a stop waits for the thread altogether.
+/// How long a stop waits for a thread altogether.
 const STOP: Duration = Duration::from_secs(15);
 
 /// Work to be done on the loop's thread.
@@ -29,22 +37,44 @@ pub(super) trait Turn: Send + Sync {
     fn turn(self: Arc<Self>, event_loop: &Bound<'_, Loop>);
 }
 
+/// Whom a task of the loop belongs to.
+pub(super) trait Tasked: Send + Sync + 'static {
+    /// Keeps the task alive: the loop has weak references only.
+    fn keep(&self, task: &Bound<'_, PyAny>);
+
+    /// Called once, with what the task returned or raised.
+    fn end(&self, py: Python<'_>, result: PyResult<()>);
+}
+
 /// The event loop, seen from other threads.
 #[derive(Debug)]
 pub(crate) struct EventLoop {
     remote: Arc<Remote>,
-    /// Whether the thread has ended, or never began.
+    /// Whether its own thread, if it has one, has ended or never began.
     ended: watch::Sender<bool>,
     started: OnceCell<()>,
 }
 
 /// What other threads need to reach the loop.
+#[derive(Default)]
 pub(super) struct Remote {
     turns: Mutex<Vec<Arc<dyn Turn>>>,
     /// Whether the loop knows already that something is there.
     called: AtomicBool,
     stopping: AtomicBool,
-    wakeup: Wakeup,
+    bell: OnceLock<Bell>,
+    /// Whether the loop shares its thread with the runtime.
+    settled: AtomicBool,
+    /// What the applications turned out to be.
+    hosts_asgi: AtomicBool,
+    hosts_wsgi: AtomicBool,
+}
+
+/// How the loop is called.
+#[derive(Debug)]
+pub(super) enum Bell {
+    Descriptor(Wakeup),
+    Task(Waker),
 }
 
 /// The event loop, seen from its own thread: the objects that are needed for each request.
@@ -53,27 +83,27 @@ pub(super) struct Loop {
     object: Py<PyAny>,
     create_future: Py<PyAny>,
     create_task: Py<PyAny>,
+    future: Py<PyAny>,
+    /// `{"loop": ...}`
+    options: Py<PyDict>,
+    coroutine: Py<PyAny>,
     done: Py<Done>,
+    scopes: Scopes,
+    /// Set where it is our own, whose tasks can take their first step at once.
+    own: Option<Py<Scheduler>>,
 }
 
-/// What the loop calls when the descriptor is readable.
-#[pyclass(frozen, module = "hawksbill")]
-struct Drain {
-    remote: Arc<Remote>,
-    event_loop: Py<Loop>,
+thread_local! {
+    /// The loop that shares this thread with the runtime.
+    static HERE: RefCell<Option<(*const Remote, Py<Loop>)>> = const { RefCell::new(None) };
 }
 
 impl EventLoop {
     /// The loop of the generation that is being built, made when it is first asked for.
     pub(crate) fn shared(cx: &mut Builder) -> Result<Arc<Self>, BuildError> {
         cx.shared("asgi event loop", |cx| {
-            let failed = |error| BuildError::new("no descriptor for the event loop").caused_by(error);
-            let remote = Arc::new(Remote {
-                turns: Mutex::new(Vec::new()),
-                called: AtomicBool::new(false),
-                stopping: AtomicBool::new(false),
-                wakeup: Wakeup::new().map_err(failed)?,
-            });
+            let remote = Arc::new(Remote::default());
+            cx.offer_driver(Arc::new(OwnLoop::new(remote.clone())));
             let (ended, mut has_ended) = watch::channel(true);
             let stopping = remote.clone();
             cx.on_stop(async move {
@@ -87,9 +117,21 @@ impl EventLoop {
         })
     }
 
-    /// Starts the loop, unless it runs.
+    /// Notes what an application turned out to be.
+    pub(crate) fn hosts(&self, interface: Interface) {
+        let hosts = match interface {
+            Interface::Asgi => &self.remote.hosts_asgi,
+            Interface::Wsgi => &self.remote.hosts_wsgi,
+        };
+        hosts.store(true, Ordering::Release);
+    }
+
+    /// Starts the loop on a thread, unless it runs.
     pub(super) async fn start(&self) -> Result<(), BuildError> {
-        let start = || start(self.remote.clone(), self.ended.clone());
+        if self.remote.settled.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let start = || apart::start(self.remote.clone(), self.ended.clone());
         self.started.get_or_try_init(start).await?;
         Ok(())
     }
@@ -100,6 +142,11 @@ impl EventLoop {
 }
 
 impl Remote {
+    /// Whether all that is hosted lives on the loop.
+    pub(super) fn is_for_asgi_alone(&self) -> bool {
+        self.hosts_asgi.load(Ordering::Acquire) && !self.hosts_wsgi.load(Ordering::Acquire)
+    }
+
     /// Has the loop give this a turn. False when the loop is stopped.
     pub(super) fn post(&self, turn: Arc<dyn Turn>) -> bool {
         {
@@ -114,26 +161,76 @@ impl Remote {
         true
     }
 
+    /// Gives this a turn at once if the loop shares this thread, else soon. False when the loop is stopped.
+    pub(super) fn run(&self, turn: Arc<dyn Turn>) -> bool {
+        HERE.with_borrow(|here| match here {
+            Some((remote, event_loop)) if std::ptr::eq(*remote, self) => {
+                !self.is_stopping() && Python::try_attach(|py| take_turn(turn, event_loop.bind(py))).is_some()
+            }
+            _ => self.post(turn),
+        })
+    }
+
     /// Whether the loop ends what is still in it.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
-    fn call(&self) {
-        if !self.called.swap(true, Ordering::AcqRel) {
-            self.wakeup.wake();
+    /// Has the loop look at its queues.
+    pub(super) fn call(&self) {
+        if !self.called.swap(true, Ordering::SeqCst) {
+            match self.bell.get() {
+                Some(Bell::Descriptor(wakeup)) => wakeup.wake(),
+                Some(Bell::Task(waker)) => waker.wake_by_ref(),
+                // It looks when it begins.
+                None => {}
+            }
         }
     }
 
-    fn stop(&self) {
+    /// Makes the descriptor unreadable, where the loop is called through one.
+    pub(super) fn clear_bell(&self) {
+        if let Some(Bell::Descriptor(wakeup)) = self.bell.get() {
+            wakeup.clear();
+        }
+    }
+
+    /// The loop looks at its queues until it [answers](Self::answer_calls).
+    pub(super) fn begin_round(&self) {
+        self.called.store(true, Ordering::SeqCst);
+    }
+
+    /// Whoever comes from here on calls again; what came before is to be looked at now.
+    pub(super) fn answer_calls(&self) {
+        self.called.store(false, Ordering::SeqCst);
+    }
+
+    /// Says how the loop is called, once.
+    pub(super) fn install(&self, bell: Bell) {
+        let _ = self.bell.set(bell);
+    }
+
+    /// Makes this thread the loop's and the runtime's.
+    pub(super) fn settle_here(&self, event_loop: Py<Loop>) {
+        self.settled.store(true, Ordering::Release);
+        HERE.set(Some((std::ptr::from_ref(self), event_loop)));
+    }
+
+    /// Makes this thread nobody's again.
+    pub(super) fn leave_here(_: Python<'_>) {
+        drop(HERE.take());
+    }
+
+    pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.call();
     }
 
-    fn take(&self) -> Vec<Arc<dyn Turn>> {
-        self.wakeup.clear();
-        // Whatever comes from here on calls again; what came before is taken now.
-        self.called.store(false, Ordering::Release);
+    pub(super) fn is_empty(&self) -> bool {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    pub(super) fn take(&self) -> Vec<Arc<dyn Turn>> {
         std::mem::take(&mut *self.turns.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -144,47 +241,77 @@ impl std::fmt::Debug for Remote {
     }
 }
 
-#[pymethods]
-impl Drain {
-    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        let event_loop = self.event_loop.bind(py);
-        for turn in self.remote.take() {
-            if catch_unwind(AssertUnwindSafe(|| turn.turn(event_loop))).is_err() {
-                tracing::error!(target: "hawksbill::app", "a turn of the event loop ended in a panic");
-            }
-        }
-        if self.remote.is_stopping() {
-            event_loop.get().object.call_method0(py, "stop")?;
-        }
-        Ok(())
+/// No panic of one turn is another's affair.
+pub(super) fn take_turn(turn: Arc<dyn Turn>, event_loop: &Bound<'_, Loop>) {
+    if catch_unwind(AssertUnwindSafe(|| turn.turn(event_loop))).is_err() {
+        tracing::error!(target: "hawksbill::app", "a turn of the event loop ended in a panic");
     }
 }
 
 impl Loop {
-    fn new(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(super) fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = event_loop.py();
+        let options = PyDict::new(py);
+        options.set_item("loop", event_loop)?;
         Ok(Self {
+            future: py.import("asyncio")?.getattr("Future")?.unbind(),
+            options: options.unbind(),
             object: event_loop.clone().unbind(),
             create_future: event_loop.getattr("create_future")?.unbind(),
             create_task: event_loop.getattr("create_task")?.unbind(),
+            coroutine: py.import("types")?.getattr("CoroutineType")?.unbind(),
             done: Py::new(py, Done)?,
+            scopes: Scopes::new(),
+            own: event_loop.cast::<Scheduler>().ok().map(|own| own.clone().unbind()),
         })
+    }
+
+    pub(super) fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    pub(super) fn object<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.object.bind(py)
     }
 
     /// A future of this loop.
     pub(super) fn create_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if self.own.is_some() {
+            return self.future.bind(py).call((), Some(self.options.bind(py)));
+        }
         self.create_future.bind(py).call0()
     }
 
     /// Runs what an application returned as a task of this loop.
-    pub(super) fn create_task<'py>(&self, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    pub(super) fn run<T: Tasked>(&self, awaitable: Bound<'_, PyAny>, whose: &Arc<T>) -> PyResult<()> {
         let py = awaitable.py();
-        let asyncio = py.import(pyo3::intern!(py, "asyncio"))?;
-        if asyncio.call_method1(pyo3::intern!(py, "iscoroutine"), (&awaitable,))?.is_truthy()? {
-            return self.create_task.bind(py).call1((awaitable,));
+        let task = match self.begin(awaitable)? {
+            Begun::Over(result) => {
+                whose.end(py, result);
+                return Ok(());
+            }
+            Begun::Waits(task) => task,
+        };
+        if self.own.is_some() && is_done(&task)? {
+            whose.end(py, result_of(&task));
+            return Ok(());
         }
-        let options = PyDict::new(py);
-        options.set_item("loop", &self.object)?;
-        asyncio.call_method("ensure_future", (awaitable,), Some(&options))
+        whose.keep(&task);
+        task.call_method1(intern!(py, "add_done_callback"), (Ended { whose: whose.clone() },))?;
+        Ok(())
+    }
+
+    fn begin<'py>(&self, awaitable: Bound<'py, PyAny>) -> PyResult<Begun<'py>> {
+        let py = awaitable.py();
+        let asyncio = || py.import(intern!(py, "asyncio"));
+        let is_usual = awaitable.get_type().is(&self.coroutine);
+        if is_usual && let Some(own) = self.own.as_ref().filter(|own| own.get().makes_usual_tasks()) {
+            return Scheduler::begin(own.bind(py), &awaitable);
+        }
+        if is_usual || asyncio()?.call_method1(intern!(py, "iscoroutine"), (&awaitable,))?.is_truthy()? {
+            return self.create_task.bind(py).call1((awaitable,)).map(Begun::Waits);
+        }
+        asyncio()?.call_method("ensure_future", (awaitable,), Some(self.options.bind(py))).map(Begun::Waits)
     }
 
     /// An awaitable that is ready already, with None.
@@ -198,61 +325,37 @@ impl Loop {
     }
 }
 
-async fn start(remote: Arc<Remote>, ended: watch::Sender<bool>) -> Result<(), BuildError> {
-    let (ready, is_ready) = oneshot::channel();
-    let has_begun = ended.clone();
-    let serve = move || {
-        Python::try_attach(|py| {
-            if let Err(error) = serve(py, &remote, ready) {
-                Failure::new(py, &error).log("event loop", "event loop");
-            }
-        });
-        remote.stopping.store(true, Ordering::Release);
-        // Requests that nobody will serve are answered by letting them go.
-        drop(remote.take());
-        ended.send_replace(true);
-    };
-    has_begun.send_replace(false);
-    if let Err(error) = std::thread::Builder::new().name("asgi-loop".into()).spawn(serve) {
-        has_begun.send_replace(true);
-        return Err(BuildError::new("no thread for the event loop").caused_by(error));
-    }
-    match is_ready.await {
-        Ok(kind) => {
-            tracing::debug!(target: "hawksbill::start", "event loop: {kind}");
-            Ok(())
-        }
-        Err(_) => Err(BuildError::new("the event loop did not start; the reason is in the log")),
+fn result_of(task: &Bound<'_, PyAny>) -> PyResult<()> {
+    task.call_method0(intern!(task.py(), "result")).map(drop)
+}
+
+/// Called with the task when that is over.
+#[pyclass(frozen, module = "hawksbill")]
+struct Ended {
+    whose: Arc<dyn Tasked>,
+}
+
+#[pymethods]
+impl Ended {
+    fn __call__(&self, task: &Bound<'_, PyAny>) {
+        self.whose.end(task.py(), result_of(task));
     }
 }
 
-/// Runs the loop until it is stopped, then ends what is left in it.
-fn serve(py: Python<'_>, remote: &Arc<Remote>, ready: oneshot::Sender<&'static str>) -> PyResult<()> {
-    let asyncio = py.import("asyncio")?;
-    let (event_loop, kind) = match py.import("uvloop") {
-        Ok(uvloop) => (uvloop.call_method0("new_event_loop")?, "uvloop"),
-        Err(_) => (asyncio.call_method0("new_event_loop")?, "asyncio"),
-    };
-    asyncio.call_method1("set_event_loop", (&event_loop,))?;
-    let drain = Drain { remote: remote.clone(), event_loop: Py::new(py, Loop::new(py, &event_loop)?)? };
-    event_loop.call_method1("add_reader", (remote.wakeup.descriptor(), drain))?;
-    let _ = ready.send(kind);
-    while !remote.is_stopping() {
-        // SystemExit and KeyboardInterrupt pass through asyncio; they end the task they come from, not the server.
+/// Runs the loop until `is_over` says so. `SystemExit` and `KeyboardInterrupt` pass through asyncio; they end the task they
+/// come from, not the server.
+pub(super) fn run_until(event_loop: &Bound<'_, PyAny>, is_over: impl Fn() -> bool) {
+    while !is_over() {
         if let Err(error) = event_loop.call_method0("run_forever") {
-            Failure::new(py, &error).log("event loop", "a task raised through the event loop");
+            Failure::new(event_loop.py(), &error).log("event loop", "a task raised through the event loop");
         }
     }
-    let ended = end_tasks(&asyncio, &event_loop);
-    event_loop.call_method1("remove_reader", (remote.wakeup.descriptor(),))?;
-    event_loop.call_method0("close")?;
-    asyncio.call_method1("set_event_loop", (py.None(),))?;
-    ended
 }
 
 /// As `asyncio.run` does at its end, but not for ever.
-fn end_tasks(asyncio: &Bound<'_, PyModule>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = asyncio.py();
+pub(super) fn end_tasks(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = event_loop.py();
+    let asyncio = py.import("asyncio")?;
     let tasks = PyList::empty(py);
     for task in asyncio.call_method1("all_tasks", (event_loop,))?.try_iter()? {
         let task = task?;

@@ -12,8 +12,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use hawksbill_core::{Body, Error};
-use http::Method;
 use http::request::Parts;
+use http::{Method, Uri};
 use http_body::Body as _;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
@@ -22,7 +22,7 @@ use pyo3::types::{PyBytes, PyDict};
 use tokio::runtime::Handle;
 
 use super::conversation::{Conversation, Event, Waiting, is_done, raise};
-use super::event_loop::{Loop, Turn};
+use super::event_loop::{Loop, Tasked, Turn};
 use super::message::Message;
 use super::{Application, file, scope};
 use crate::answer::{Answer, Trouble};
@@ -37,7 +37,8 @@ pub(super) struct Exchange {
     application: Arc<Application>,
     /// Whether a turn is posted already.
     posted: AtomicBool,
-    description: String,
+    method: Method,
+    uri: Uri,
     runtime: Option<Handle>,
     broken: Broken,
     /// Whether the client takes fields behind the body.
@@ -81,12 +82,13 @@ impl Exchange {
         let broken = Broken::default();
         let runtime = if body.is_end_stream() { None } else { Handle::try_current().ok() };
         let answer = Answer::new(reply, parts.method == Method::HEAD, broken.clone());
-        let description = describe(&parts.method, &parts.uri);
+        let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let takes_trailers = scope::takes_trailers(&parts);
         Arc::new(Self {
             application,
             posted: AtomicBool::new(false),
-            description,
+            method,
+            uri,
             runtime,
             broken,
             takes_trailers,
@@ -102,9 +104,15 @@ impl Exchange {
     }
 
     /// Has the application called on the event loop. False when that is stopped.
-    pub(super) fn post(self: &Arc<Self>) -> bool {
+    pub(super) fn begin(self: Arc<Self>) -> bool {
         self.posted.store(true, Ordering::Release);
-        self.application.remote().post(self.clone())
+        let application = self.application.clone();
+        application.remote().run(self)
+    }
+
+    /// For messages.
+    fn description(&self) -> String {
+        describe(&self.method, &self.uri)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -119,46 +127,12 @@ impl Exchange {
             return Ok(());
         };
         let state = self.application.state(py);
-        let scope = scope::http(py, Facts::new(parts), self.takes_trailers, state.as_ref())?;
+        let scope =
+            event_loop.get().scopes().http(py, Facts::new(parts), self.takes_trailers, state.as_ref())?;
         let receive = Receive { exchange: self.clone(), event_loop: event_loop.clone().unbind() };
         let send = Send { exchange: self.clone(), event_loop: event_loop.clone().unbind() };
         let awaitable = callable.bind(py).call1((scope, receive, send))?;
-        let task = event_loop.get().create_task(awaitable)?;
-        self.waiting.keep(&task);
-        task.call_method1(intern!(py, "add_done_callback"), (Ended { exchange: self.clone() },))?;
-        Ok(())
-    }
-
-    /// What the application returned or raised is the end of its answer.
-    fn end(&self, py: Python<'_>, result: PyResult<()>) {
-        let mut state = self.lock();
-        state.over = true;
-        state.incoming.body = None;
-        let opening = state.opening.take();
-        let complete = state.answer.is_complete();
-        let left = matches!(state.answer.poll_left(&mut Context::from_waker(Waker::noop())), Poll::Ready(()))
-            && !complete;
-        drop(state);
-        drop(opening);
-        self.waiting.release(py);
-        let failure = match result {
-            Err(error) => Failure::new(py, &error),
-            Ok(()) if complete || left => return,
-            Ok(()) => Failure::message("the application returned before its response was complete"),
-        };
-        let name = self.application.name();
-        let stopping = self.application.remote().is_stopping();
-        if self.broken.is_set() || left || stopping {
-            let reason = match (left, stopping) {
-                (true, _) => "the client left",
-                (false, true) => "the application is stopped",
-                (false, false) => "the request body did not arrive",
-            };
-            tracing::info!(target: "hawksbill::app", app = name, "{}: {reason}: {}", self.description, failure.summary);
-        } else {
-            failure.log(name, &self.description);
-        }
-        self.lock().answer.fail(failure.into_error(name));
+        event_loop.get().run(awaitable, self)
     }
 
     fn send<'py>(
@@ -326,6 +300,44 @@ impl Conversation for Exchange {
     }
 }
 
+impl Tasked for Exchange {
+    fn keep(&self, task: &Bound<'_, PyAny>) {
+        self.waiting.keep(task);
+    }
+
+    /// What the application returned or raised is the end of its answer.
+    fn end(&self, py: Python<'_>, result: PyResult<()>) {
+        let mut state = self.lock();
+        state.over = true;
+        state.incoming.body = None;
+        let opening = state.opening.take();
+        let complete = state.answer.is_complete();
+        let left = matches!(state.answer.poll_left(&mut Context::from_waker(Waker::noop())), Poll::Ready(()))
+            && !complete;
+        drop(state);
+        drop(opening);
+        self.waiting.release(py);
+        let failure = match result {
+            Err(error) => Failure::new(py, &error),
+            Ok(()) if complete || left => return,
+            Ok(()) => Failure::message("the application returned before its response was complete"),
+        };
+        let name = self.application.name();
+        let stopping = self.application.remote().is_stopping();
+        if self.broken.is_set() || left || stopping {
+            let reason = match (left, stopping) {
+                (true, _) => "the client left",
+                (false, true) => "the application is stopped",
+                (false, false) => "the request body did not arrive",
+            };
+            tracing::info!(target: "hawksbill::app", app = name, "{}: {reason}: {}", self.description(), failure.summary);
+        } else {
+            failure.log(name, &self.description());
+        }
+        self.lock().answer.fail(failure.into_error(name));
+    }
+}
+
 impl Turn for Exchange {
     fn turn(self: Arc<Self>, event_loop: &Bound<'_, Loop>) {
         let py = event_loop.py();
@@ -342,7 +354,7 @@ impl Turn for Exchange {
             None => self.send_opened(py).and_then(|()| self.resume(py)),
         };
         if let Err(error) = result {
-            Failure::new(py, &error).log(self.application.name(), &self.description);
+            Failure::new(py, &error).log(self.application.name(), &self.description());
         }
     }
 }
@@ -452,20 +464,5 @@ struct Send {
 impl Send {
     fn __call__<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         self.exchange.send(self.event_loop.bind(message.py()), message)
-    }
-}
-
-/// Called with the task when that is over.
-#[pyclass(frozen, module = "hawksbill")]
-struct Ended {
-    exchange: Arc<Exchange>,
-}
-
-#[pymethods]
-impl Ended {
-    fn __call__(&self, task: &Bound<'_, PyAny>) {
-        let py = task.py();
-        let result = task.call_method0(intern!(py, "result")).map(drop);
-        self.exchange.end(py, result);
     }
 }

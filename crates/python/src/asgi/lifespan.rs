@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::awaitable::Awaitable;
 use super::conversation::is_done;
-use super::event_loop::{Loop, Turn};
+use super::event_loop::{Loop, Tasked, Turn};
 use super::message::Message;
 use super::{Application, scope};
 use crate::failure::Failure;
@@ -129,10 +129,7 @@ impl Life {
         let scope = scope::lifespan(py, &shared)?;
         let receive = Receive { life: self.clone(), event_loop: event_loop.clone().unbind() };
         let send = Send { life: self.clone(), event_loop: event_loop.clone().unbind() };
-        let task = event_loop.get().create_task(callable.bind(py).call1((scope, receive, send))?)?;
-        self.lock().task = Some(task.clone().unbind());
-        task.call_method1(intern!(py, "add_done_callback"), (Ended { life: self.clone() },))?;
-        Ok(())
+        event_loop.get().run(callable.bind(py).call1((scope, receive, send))?, self)
     }
 
     fn receive<'py>(&self, event_loop: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
@@ -152,7 +149,7 @@ impl Life {
             }
         };
         if let Some(kind) = next {
-            return Ok(Bound::new(py, Awaitable::ready(message(py, kind)?.into_any().unbind()))?.into_any());
+            return Ok(Bound::new(py, Awaitable::ready(message(py, kind)?.unbind()))?.into_any());
         }
         let future = event_loop.get().create_future(py)?;
         self.lock().receivers.push(future.clone().unbind());
@@ -210,6 +207,12 @@ impl Life {
                 BuildError::new(format!("application {name} failed to start: {last}")).details(reason)
             }
         }
+    }
+}
+
+impl Tasked for Life {
+    fn keep(&self, task: &Bound<'_, PyAny>) {
+        self.lock().task = Some(task.clone().unbind());
     }
 
     fn end(&self, py: Python<'_>, result: PyResult<()>) {
@@ -306,19 +309,5 @@ impl Send {
     fn __call__<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         self.life.send(message)?;
         Ok(self.event_loop.get().done(message.py()))
-    }
-}
-
-/// Called with the task when that is over.
-#[pyclass(frozen, module = "hawksbill")]
-struct Ended {
-    life: Arc<Life>,
-}
-
-#[pymethods]
-impl Ended {
-    fn __call__(&self, task: &Bound<'_, PyAny>) {
-        let py = task.py();
-        self.life.end(py, task.call_method0(intern!(py, "result")).map(drop));
     }
 }

@@ -6,7 +6,7 @@ use http::header::HeaderMap;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use crate::answer::Head;
 use crate::convert::{self, is_hop_by_hop, to_bytes};
@@ -58,13 +58,11 @@ impl<'a, 'py> Message<'a, 'py> {
         let Some(headers) = self.get(intern!(self.0.py(), "headers"))? else { return Ok(HeaderMap::new()) };
         let mut map = convert::header_map(headers.len().unwrap_or_default());
         for pair in headers.try_iter()? {
-            let pair = pair?;
-            if pair.len().unwrap_or_default() != 2 {
-                return Err(PyTypeError::new_err("a header must be a pair of bytes, name and value"));
-            }
-            let name = to_bytes(&pair.get_item(0)?, "a header name")?;
-            let value = to_bytes(&pair.get_item(1)?, "a header value")?;
-            let (name, value) = convert::header(&name, &value)?;
+            let (name, value) = split(pair?)?;
+            let header = with_bytes(&name, "a header name", |name| {
+                with_bytes(&value, "a header value", |value| convert::header(name, value))?
+            });
+            let (name, value) = header??;
             if !is_hop_by_hop(&name) {
                 map.try_append(name, value).map_err(|error| PyValueError::new_err(error.to_string()))?;
             }
@@ -86,6 +84,27 @@ impl<'a, 'py> Message<'a, 'py> {
     pub(super) fn flag(&self, key: &Bound<'py, PyString>) -> PyResult<bool> {
         self.0.get_item(key)?.map_or(Ok(false), |value| value.is_truthy())
     }
+}
+
+/// A header's two halves.
+fn split(pair: Bound<'_, PyAny>) -> PyResult<(Bound<'_, PyAny>, Bound<'_, PyAny>)> {
+    if let Ok(pair) = pair.cast::<PyTuple>()
+        && pair.len() == 2
+    {
+        return Ok((pair.get_item(0)?, pair.get_item(1)?));
+    }
+    if pair.len().unwrap_or_default() != 2 {
+        return Err(PyTypeError::new_err("a header must be a pair of bytes, name and value"));
+    }
+    Ok((pair.get_item(0)?, pair.get_item(1)?))
+}
+
+/// Does something with the bytes of a bytes-like object, of which no copy is made where they cannot change.
+fn with_bytes<T>(object: &Bound<'_, PyAny>, what: &str, act: impl FnOnce(&[u8]) -> T) -> PyResult<T> {
+    if let Ok(bytes) = object.cast::<PyBytes>() {
+        return Ok(act(bytes.as_bytes()));
+    }
+    Ok(act(&to_bytes(object, what)?))
 }
 
 fn bad_status(status: &Bound<'_, PyAny>) -> PyErr {

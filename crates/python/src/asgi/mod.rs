@@ -1,8 +1,10 @@
 //! Hosting of ASGI 3 applications: HTTP, WebSocket and lifespan.
 //!
-//! All of them share one event loop on a thread of its own. The runtime posts work to it and is woken by it; neither
+//! All of them share one event loop. Where the gateway hosts nothing else that is Python, the loop and the runtime share
+//! one thread (`own`); elsewhere the loop has a thread of its own (`apart`), to which the runtime posts work, and neither
 //! waits for the other.
 
+mod apart;
 mod awaitable;
 mod conversation;
 mod event_loop;
@@ -11,6 +13,7 @@ mod http;
 mod lane;
 mod lifespan;
 mod message;
+mod own;
 mod scope;
 mod settings;
 mod wakeup;
@@ -95,7 +98,7 @@ impl AsgiApp {
         }
         let (parts, body) = request.into_parts();
         let (reply, asked) = reply::channel(None);
-        if !Exchange::new(application.clone(), parts, body, reply).post() {
+        if !Exchange::new(application.clone(), parts, body, reply).begin() {
             return TurtleFuture::refused(application.stopped());
         }
         TurtleFuture::new(async move { asked.await.unwrap_or_else(|| Err(application.stopped())) })
@@ -127,7 +130,7 @@ async fn open(
     let (parts, _) = request.into_parts();
     let (reply, asked) = reply::channel(None);
     let request = websocket::Request { parts, opening, upgrade, draining, runtime: Handle::current() };
-    if !Socket::new(application.clone(), request, reply).post() {
+    if !Socket::new(application.clone(), request, reply).begin() {
         return Err(application.stopped());
     }
     asked.await.unwrap_or_else(|| Err(application.stopped()))

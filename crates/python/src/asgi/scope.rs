@@ -1,10 +1,14 @@
 //! Connection scopes (ASGI "HTTP Connection Scope" and "WebSocket Connection Scope").
 
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+
 use hawksbill_core::{Address, Scheme};
 use http::request::Parts;
-use http::{Version, header};
+use http::{Method, Version, header};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::facts::Facts;
@@ -12,54 +16,170 @@ use crate::facts::Facts;
 /// The version of the HTTP and WebSocket message format that is spoken here.
 const SPEC_VERSION: &str = "2.5";
 
-/// What the two scopes share. `state` is copied, as the lifespan specification says.
-pub(super) fn common<'py>(
-    py: Python<'py>,
-    facts: Facts<'_>,
-    kind: &Bound<'py, PyString>,
-    state: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyDict>> {
-    let scope = PyDict::new(py);
-    scope.set_item(intern!(py, "type"), kind)?;
-    scope.set_item(intern!(py, "asgi"), asgi(py)?)?;
-    scope.set_item(intern!(py, "http_version"), http_version(py, facts.parts.version))?;
-    let (root_path, rest) = facts.split_path();
-    let whole: Vec<u8> = [&*root_path, &*rest].concat();
-    scope.set_item(intern!(py, "path"), &*String::from_utf8_lossy(&whole))?;
-    scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, facts.raw_path().as_bytes()))?;
-    scope.set_item(intern!(py, "query_string"), PyBytes::new(py, facts.query().as_bytes()))?;
-    scope.set_item(intern!(py, "root_path"), &*String::from_utf8_lossy(&root_path))?;
-    scope.set_item(intern!(py, "headers"), headers(py, facts)?)?;
-    scope.set_item(intern!(py, "client"), client(py, facts)?)?;
-    scope.set_item(intern!(py, "server"), server(py, facts)?)?;
-    if let Some(state) = state {
-        scope.set_item(intern!(py, "state"), state.copy()?)?;
-    }
-    Ok(scope)
+/// Makes the scopes of one event loop: what is the same for many requests is made once.
+pub(super) struct Scopes {
+    /// What every HTTP scope has.
+    http: PyOnceLock<Py<PyDict>>,
+    asgi: PyOnceLock<Py<PyDict>>,
+    ends: Mutex<Ends>,
 }
 
-/// The scope of an HTTP request.
-pub(super) fn http<'py>(
-    py: Python<'py>,
-    facts: Facts<'_>,
-    takes_trailers: bool,
-    state: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyDict>> {
-    let scope = common(py, facts, intern!(py, "http"), state)?;
-    scope.set_item(intern!(py, "method"), facts.parts.method.as_str())?;
-    let scheme = match facts.scheme() {
-        Scheme::Http => intern!(py, "http"),
-        Scheme::Https => intern!(py, "https"),
-    };
-    scope.set_item(intern!(py, "scheme"), scheme)?;
-    let extensions = PyDict::new(py);
-    extensions.set_item(intern!(py, "http.response.pathsend"), PyDict::new(py))?;
-    extensions.set_item(intern!(py, "http.response.zerocopysend"), PyDict::new(py))?;
-    if takes_trailers {
-        extensions.set_item(intern!(py, "http.response.trailers"), PyDict::new(py))?;
+/// Addresses as Python has them, for the connections of late.
+#[derive(Default)]
+struct Ends {
+    clients: Vec<Option<(SocketAddr, Py<PyTuple>)>>,
+    server: Option<(SocketAddr, Py<PyTuple>)>,
+}
+
+/// How many clients are remembered.
+const CLIENTS: usize = 256;
+
+impl Scopes {
+    pub(super) fn new() -> Self {
+        Self { http: PyOnceLock::new(), asgi: PyOnceLock::new(), ends: Mutex::default() }
     }
-    scope.set_item(intern!(py, "extensions"), extensions)?;
-    Ok(scope)
+
+    /// The scope of an HTTP request. `state` is copied, as the lifespan specification says.
+    pub(super) fn http<'py>(
+        &self,
+        py: Python<'py>,
+        facts: Facts<'_>,
+        takes_trailers: bool,
+        state: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let usual = self.http.get_or_try_init(py, || {
+            let scope = PyDict::new(py);
+            scope.set_item("type", "http")?;
+            scope.set_item("scheme", "http")?;
+            scope.set_item("root_path", "")?;
+            // Their place; the values are each request's own.
+            for key in ["asgi", "http_version", "method", "path", "raw_path", "query_string"] {
+                scope.set_item(PyString::intern(py, key), py.None())?;
+            }
+            for key in ["headers", "client", "server", "extensions"] {
+                scope.set_item(PyString::intern(py, key), py.None())?;
+            }
+            Ok::<_, PyErr>(scope.unbind())
+        })?;
+        let scope = usual.bind(py).copy()?;
+        self.common(&scope, facts, state)?;
+        scope.set_item(intern!(py, "method"), method(py, &facts.parts.method))?;
+        if facts.scheme() == Scheme::Https {
+            scope.set_item(intern!(py, "scheme"), intern!(py, "https"))?;
+        }
+        let extensions = PyDict::new(py);
+        extensions.set_item(intern!(py, "http.response.pathsend"), PyDict::new(py))?;
+        extensions.set_item(intern!(py, "http.response.zerocopysend"), PyDict::new(py))?;
+        if takes_trailers {
+            extensions.set_item(intern!(py, "http.response.trailers"), PyDict::new(py))?;
+        }
+        scope.set_item(intern!(py, "extensions"), extensions)?;
+        Ok(scope)
+    }
+
+    /// The scope of a WebSocket.
+    pub(super) fn websocket<'py>(
+        &self,
+        py: Python<'py>,
+        facts: Facts<'_>,
+        subprotocols: &[String],
+        state: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let scope = PyDict::new(py);
+        scope.set_item(intern!(py, "type"), intern!(py, "websocket"))?;
+        scope.set_item(intern!(py, "root_path"), intern!(py, ""))?;
+        self.common(&scope, facts, state)?;
+        let scheme = match facts.scheme() {
+            Scheme::Http => intern!(py, "ws"),
+            Scheme::Https => intern!(py, "wss"),
+        };
+        scope.set_item(intern!(py, "scheme"), scheme)?;
+        scope.set_item(intern!(py, "subprotocols"), subprotocols)?;
+        let extensions = PyDict::new(py);
+        extensions.set_item(intern!(py, "websocket.http.response"), PyDict::new(py))?;
+        scope.set_item(intern!(py, "extensions"), extensions)?;
+        Ok(scope)
+    }
+
+    /// What the two share, but for what is the same nearly always.
+    fn common<'py>(
+        &self,
+        scope: &Bound<'py, PyDict>,
+        facts: Facts<'_>,
+        state: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<()> {
+        let py = scope.py();
+        scope.set_item(intern!(py, "asgi"), self.asgi(py)?)?;
+        scope.set_item(intern!(py, "http_version"), http_version(py, facts.parts.version))?;
+        let (root_path, rest) = facts.split_path();
+        if root_path.is_empty() {
+            scope.set_item(intern!(py, "path"), &*String::from_utf8_lossy(&rest))?;
+        } else {
+            let whole: Vec<u8> = [&*root_path, &*rest].concat();
+            scope.set_item(intern!(py, "path"), &*String::from_utf8_lossy(&whole))?;
+            scope.set_item(intern!(py, "root_path"), &*String::from_utf8_lossy(&root_path))?;
+        }
+        scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, facts.raw_path().as_bytes()))?;
+        scope.set_item(intern!(py, "query_string"), PyBytes::new(py, facts.query().as_bytes()))?;
+        scope.set_item(intern!(py, "headers"), headers(py, facts)?)?;
+        scope.set_item(intern!(py, "client"), self.client(py, facts)?)?;
+        scope.set_item(intern!(py, "server"), self.server(py, facts)?)?;
+        if let Some(state) = state {
+            scope.set_item(intern!(py, "state"), state.copy()?)?;
+        }
+        Ok(())
+    }
+
+    /// Each scope has one of its own: an application may write into it.
+    fn asgi<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let asgi = self.asgi.get_or_try_init(py, || {
+            let asgi = PyDict::new(py);
+            asgi.set_item("version", "3.0")?;
+            asgi.set_item("spec_version", SPEC_VERSION)?;
+            Ok::<_, PyErr>(asgi.unbind())
+        })?;
+        asgi.bind(py).copy()
+    }
+
+    fn client<'py>(&self, py: Python<'py>, facts: Facts<'_>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let Some(client) = facts.client() else { return Ok(None) };
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        if ends.clients.is_empty() {
+            ends.clients.resize_with(CLIENTS, || None);
+        }
+        // The ports of clients that are connected at the same time are mostly different.
+        let slot = usize::from(client.port()) % CLIENTS;
+        remembered(py, &mut ends.clients[slot], client).map(Some)
+    }
+
+    fn server<'py>(&self, py: Python<'py>, facts: Facts<'_>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        match facts.local() {
+            Some(Address::Tcp(local)) => {
+                let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+                remembered(py, &mut ends.server, *local).map(Some)
+            }
+            Some(Address::Unix(Some(path))) => {
+                (path.to_string_lossy(), py.None()).into_pyobject(py).map(Some)
+            }
+            Some(Address::Unix(None)) | None => Ok(None),
+        }
+    }
+}
+
+/// The tuple of an address, made anew where the slot has that of another.
+fn remembered<'py>(
+    py: Python<'py>,
+    slot: &mut Option<(SocketAddr, Py<PyTuple>)>,
+    address: SocketAddr,
+) -> PyResult<Bound<'py, PyTuple>> {
+    if let Some((known, tuple)) = slot
+        && *known == address
+    {
+        return Ok(tuple.bind(py).clone());
+    }
+    let tuple = (address.ip().to_string(), address.port()).into_pyobject(py)?;
+    *slot = Some((address, tuple.clone().unbind()));
+    Ok(tuple)
 }
 
 /// Whether trailers reach the client: it must ask for them (ASGI "HTTP Trailers", RFC 9110 section 6.5.1), in a version
@@ -68,26 +188,6 @@ pub(super) fn takes_trailers(parts: &Parts) -> bool {
     let mut lines = parts.headers.get_all(header::TE).iter().filter_map(|line| line.to_str().ok());
     parts.version >= Version::HTTP_11
         && lines.any(|line| line.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
-}
-
-/// The scope of a WebSocket.
-pub(super) fn websocket<'py>(
-    py: Python<'py>,
-    facts: Facts<'_>,
-    subprotocols: &[String],
-    state: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyDict>> {
-    let scope = common(py, facts, intern!(py, "websocket"), state)?;
-    let scheme = match facts.scheme() {
-        Scheme::Http => intern!(py, "ws"),
-        Scheme::Https => intern!(py, "wss"),
-    };
-    scope.set_item(intern!(py, "scheme"), scheme)?;
-    scope.set_item(intern!(py, "subprotocols"), subprotocols)?;
-    let extensions = PyDict::new(py);
-    extensions.set_item(intern!(py, "websocket.http.response"), PyDict::new(py))?;
-    scope.set_item(intern!(py, "extensions"), extensions)?;
-    Ok(scope)
 }
 
 /// The scope of an application's life (ASGI "Lifespan Protocol").
@@ -102,13 +202,6 @@ pub(super) fn lifespan<'py>(py: Python<'py>, state: &Bound<'py, PyDict>) -> PyRe
     Ok(scope)
 }
 
-fn asgi(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let asgi = PyDict::new(py);
-    asgi.set_item(intern!(py, "version"), intern!(py, "3.0"))?;
-    asgi.set_item(intern!(py, "spec_version"), intern!(py, SPEC_VERSION))?;
-    Ok(asgi)
-}
-
 fn http_version(py: Python<'_>, version: Version) -> &Bound<'_, PyString> {
     match version {
         Version::HTTP_09 | Version::HTTP_10 => intern!(py, "1.0"),
@@ -118,28 +211,25 @@ fn http_version(py: Python<'_>, version: Version) -> &Bound<'_, PyString> {
     }
 }
 
+fn method<'py>(py: Python<'py>, method: &Method) -> Bound<'py, PyString> {
+    match *method {
+        Method::GET => intern!(py, "GET").clone(),
+        Method::POST => intern!(py, "POST").clone(),
+        _ => PyString::new(py, method.as_str()),
+    }
+}
+
 /// Names are lowercase already; the host that was asked for stands first, whatever way the client said it.
 fn headers<'py>(py: Python<'py>, facts: Facts<'_>) -> PyResult<Bound<'py, PyList>> {
-    let list = PyList::empty(py);
-    if let Some(host) = facts.host() {
-        list.append((PyBytes::new(py, b"host"), PyBytes::new(py, &host)))?;
+    let host = facts.host();
+    let first = host.as_deref().map(|host| (PyBytes::new(py, b"host"), PyBytes::new(py, host)));
+    let others = facts.parts.headers.iter().filter(|(name, _)| name != &header::HOST);
+    let pairs = others.map(|(name, value)| {
+        (PyBytes::new(py, name.as_str().as_bytes()), PyBytes::new(py, value.as_bytes()))
+    });
+    let mut all = Vec::with_capacity(facts.parts.headers.len() + 1);
+    for pair in first.into_iter().chain(pairs) {
+        all.push(pair.into_pyobject(py)?);
     }
-    for (name, value) in &facts.parts.headers {
-        if name != header::HOST {
-            list.append((PyBytes::new(py, name.as_str().as_bytes()), PyBytes::new(py, value.as_bytes())))?;
-        }
-    }
-    Ok(list)
-}
-
-fn client<'py>(py: Python<'py>, facts: Facts<'_>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-    facts.client().map(|client| (client.ip().to_string(), client.port()).into_pyobject(py)).transpose()
-}
-
-fn server<'py>(py: Python<'py>, facts: Facts<'_>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-    match facts.local() {
-        Some(Address::Tcp(local)) => (local.ip().to_string(), local.port()).into_pyobject(py).map(Some),
-        Some(Address::Unix(Some(path))) => (path.to_string_lossy(), py.None()).into_pyobject(py).map(Some),
-        Some(Address::Unix(None)) | None => Ok(None),
-    }
+    PyList::new(py, all)
 }

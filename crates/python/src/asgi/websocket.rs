@@ -15,11 +15,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use tokio::runtime::Handle;
 
+use super::Application;
 use super::conversation::{ClientDisconnected, Conversation, Event, Waiting, raise};
-use super::event_loop::{Loop, Turn};
+use super::event_loop::{Loop, Tasked, Turn};
 use super::message::Message;
 use super::wire::{self, Pings, Wire};
-use super::{Application, scope};
 use crate::answer::{Answer, Head, Trouble};
 use crate::broken::Broken;
 use crate::convert::to_bytes;
@@ -98,9 +98,10 @@ impl Socket {
     }
 
     /// Has the application called on the event loop. False when that is stopped.
-    pub(super) fn post(self: &Arc<Self>) -> bool {
+    pub(super) fn begin(self: Arc<Self>) -> bool {
         self.posted.store(true, Ordering::Release);
-        self.application.remote().post(self.clone())
+        let application = self.application.clone();
+        application.remote().run(self)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -115,54 +116,21 @@ impl Socket {
             return Ok(());
         };
         let state = self.application.state(py);
-        let scope = scope::websocket(py, Facts::new(parts), self.opening.subprotocols(), state.as_ref())?;
+        let scope = event_loop.get().scopes().websocket(
+            py,
+            Facts::new(parts),
+            self.opening.subprotocols(),
+            state.as_ref(),
+        )?;
         let receive = Receive { socket: self.clone(), event_loop: event_loop.clone().unbind() };
         let send = Send { socket: self.clone(), event_loop: event_loop.clone().unbind() };
         let awaitable = callable.bind(py).call1((scope, receive, send))?;
-        let task = event_loop.get().create_task(awaitable)?;
-        self.waiting.keep(&task);
-        task.call_method1(intern!(py, "add_done_callback"), (Ended { socket: self.clone() },))?;
-        Ok(())
+        event_loop.get().run(awaitable, self)
     }
 
     fn refuse(&self, error: Error) {
         if let Stage::Handshake(answer) = &mut self.lock().stage {
             answer.fail(error);
-        }
-    }
-
-    /// An application that is over has no connection (ASGI "WebSocket Connection Scope").
-    fn end(&self, py: Python<'_>, result: PyResult<()>) {
-        self.waiting.release(py);
-        let name = self.application.name();
-        let unanswered = match &self.lock().stage {
-            Stage::Handshake(answer) => !answer.is_complete(),
-            Stage::Open | Stage::Closed => false,
-        };
-        let failure = match result {
-            // It was told that nobody is there, and need not do anything about it.
-            Err(error) if error.is_instance_of::<ClientDisconnected>(py) => {
-                tracing::info!(target: "hawksbill::app", app = name, "{}: {error}", self.description);
-                None
-            }
-            Err(error) => Some(Failure::new(py, &error)),
-            Ok(()) if unanswered => {
-                Some(Failure::message("the application returned before it accepted or closed"))
-            }
-            Ok(()) => None,
-        };
-        let code = if failure.is_some() { CloseCode::INTERNAL } else { CloseCode::NORMAL };
-        if let Some(failure) = failure {
-            if self.application.remote().is_stopping() {
-                tracing::debug!(target: "hawksbill::app", app = name, "{}: {}", self.description, failure.summary);
-            } else {
-                failure.log(name, &self.description);
-            }
-            self.refuse(failure.into_error(name));
-        }
-        let stage = std::mem::replace(&mut self.lock().stage, Stage::Closed);
-        if let Stage::Open = stage {
-            self.wire.close(CloseFrame::new(code, ""));
         }
     }
 
@@ -226,7 +194,7 @@ impl Socket {
         };
         let Some(upgrade) = state.upgrade.take() else { return Err(raise(Trouble::Left)) };
         state.stage = Stage::Open;
-        if reply.send(Ok(response.map(|()| Body::empty()))).is_err() {
+        if !reply.send(Ok(response.map(|()| Body::empty()))) {
             return Err(raise(Trouble::Left));
         }
         let settings = self.application.websockets;
@@ -321,6 +289,47 @@ impl Conversation for Socket {
             Stage::Handshake(answer) => answer.poll_room(cx),
             Stage::Open => self.wire.outgoing.poll_room(cx).map_err(|_| Trouble::Left),
             Stage::Closed => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl Tasked for Socket {
+    fn keep(&self, task: &Bound<'_, PyAny>) {
+        self.waiting.keep(task);
+    }
+
+    /// An application that is over has no connection (ASGI "WebSocket Connection Scope").
+    fn end(&self, py: Python<'_>, result: PyResult<()>) {
+        self.waiting.release(py);
+        let name = self.application.name();
+        let unanswered = match &self.lock().stage {
+            Stage::Handshake(answer) => !answer.is_complete(),
+            Stage::Open | Stage::Closed => false,
+        };
+        let failure = match result {
+            // It was told that nobody is there, and need not do anything about it.
+            Err(error) if error.is_instance_of::<ClientDisconnected>(py) => {
+                tracing::info!(target: "hawksbill::app", app = name, "{}: {error}", self.description);
+                None
+            }
+            Err(error) => Some(Failure::new(py, &error)),
+            Ok(()) if unanswered => {
+                Some(Failure::message("the application returned before it accepted or closed"))
+            }
+            Ok(()) => None,
+        };
+        let code = if failure.is_some() { CloseCode::INTERNAL } else { CloseCode::NORMAL };
+        if let Some(failure) = failure {
+            if self.application.remote().is_stopping() {
+                tracing::debug!(target: "hawksbill::app", app = name, "{}: {}", self.description, failure.summary);
+            } else {
+                failure.log(name, &self.description);
+            }
+            self.refuse(failure.into_error(name));
+        }
+        let stage = std::mem::replace(&mut self.lock().stage, Stage::Closed);
+        if let Stage::Open = stage {
+            self.wire.close(CloseFrame::new(code, ""));
         }
     }
 }
@@ -424,19 +433,5 @@ struct Send {
 impl Send {
     fn __call__<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         self.socket.send(self.event_loop.bind(message.py()), message)
-    }
-}
-
-/// Called with the task when that is over.
-#[pyclass(frozen, module = "hawksbill")]
-struct Ended {
-    socket: Arc<Socket>,
-}
-
-#[pymethods]
-impl Ended {
-    fn __call__(&self, task: &Bound<'_, PyAny>) {
-        let py = task.py();
-        self.socket.end(py, task.call_method0(intern!(py, "result")).map(drop));
     }
 }

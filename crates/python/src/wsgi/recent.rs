@@ -4,7 +4,7 @@
 //! environ's cost; compared byte by byte with those of the last request, next to nothing. A thread keeps this for some
 //! connections, from their second request on.
 
-use http::header::HeaderName;
+use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Version};
 use pyo3::prelude::*;
@@ -72,7 +72,7 @@ impl Last {
     /// Keeps a copy of an environ, unless its request is an unusual one.
     pub(super) fn of(environ: &Bound<'_, PyDict>, parts: &Parts) -> PyResult<Option<Self>> {
         let headers = &parts.headers;
-        let length: usize = headers.values().map(|value| value.len()).sum();
+        let length: usize = headers.values().map(HeaderValue::len).sum();
         // Values of one name are joined in an environ.
         if headers.keys_len() != headers.len() || length > LARGEST {
             return Ok(None);

@@ -14,8 +14,8 @@ use super::known;
 use crate::answer::{Answer, Head, Trouble};
 use crate::block_on::block_on_poll;
 use crate::convert::{self, is_hop_by_hop, quoted, to_bytes, to_latin1};
-use crate::segment::Segment;
 use crate::lead;
+use crate::segment::Segment;
 
 /// Why an application is asked for no further block.
 #[derive(Debug)]
