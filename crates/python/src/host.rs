@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 
 use crate::asgi::{AsgiApp, EventLoop, Lifespan, WebSockets};
 use crate::detect::{self, Interface};
+use crate::django::{self, Project};
 use crate::target::Target;
 use crate::thread;
 use crate::wsgi::WsgiApp;
@@ -53,9 +54,11 @@ pub(crate) enum Source {
     Live(Py<PyAny>),
 }
 
-enum Hosted {
+/// What answers once it has started.
+pub(crate) enum Hosted {
     Wsgi(WsgiApp),
     Asgi(AsgiApp),
+    Django(Project),
 }
 
 /// Makes the turtle of an application. `name` is how messages call it.
@@ -65,26 +68,34 @@ pub(crate) fn host(
     source: Source,
     options: Options,
 ) -> Result<Turtle, BuildError> {
-    let slot: Arc<OnceLock<Hosted>> = Arc::default();
     let event_loop = match options.interface {
         Some(Interface::Wsgi) => None,
         Some(Interface::Asgi) | None => Some(EventLoop::shared(cx)?),
     };
+    let label = name.to_owned();
+    Ok(keep(cx, name, async move { start(&label, source, options, event_loop).await }))
+}
+
+/// The turtle of what `start` makes when the generation starts, and which is stopped with it.
+pub(crate) fn keep<F>(cx: &mut Builder, name: &str, start: F) -> Turtle
+where
+    F: Future<Output = Result<Hosted, BuildError>> + Send + 'static,
+{
+    let slot: Arc<OnceLock<Hosted>> = Arc::default();
     let (starting, stopping, name): (_, _, Arc<str>) = (slot.clone(), slot.clone(), name.into());
-    let starting_name = name.clone();
     cx.on_start(format!("application {name}"), async move {
-        let hosted = start(&starting_name, source, options, event_loop).await?;
-        let _ = starting.set(hosted);
+        let _ = starting.set(start.await?);
         Ok(())
     });
     cx.on_stop(async move {
         match stopping.get() {
             Some(Hosted::Wsgi(app)) => app.stop().await,
             Some(Hosted::Asgi(app)) => app.stop().await,
+            Some(Hosted::Django(project)) => project.stop().await,
             None => {}
         }
     });
-    Ok(Turtle::from_fn(move |request| ask(slot.clone(), name.clone(), request)))
+    Turtle::from_fn(move |request| ask(slot.clone(), name.clone(), request))
 }
 
 async fn ask(
@@ -95,6 +106,7 @@ async fn ask(
     match slot.get() {
         Some(Hosted::Wsgi(app)) => app.call(request).await,
         Some(Hosted::Asgi(app)) => app.call(request).await,
+        Some(Hosted::Django(project)) => project.call(request).await,
         None => Err(Error::new(Kind::Overloaded)
             .because(format!("application {name} has not started yet"))
             .retryable()),
@@ -143,5 +155,8 @@ fn load(
         Source::Live(object) => (object.into_bound(py), false, name.to_owned()),
     };
     let (application, interface) = detect::resolve(object, factory, wanted, &name)?;
+    if interface == Interface::Asgi {
+        django::ease(py, &name, &application);
+    }
     Ok((application.unbind(), interface))
 }
