@@ -16,8 +16,8 @@ pytestmark = pytest.mark.suite
 
 RUN_SECONDS = 200.0
 EXCLUDED = "tests/test_sync_thread_sensitive_context.py::test_plain_context_allows_calls_after_exit"
-"""Takes the executor out of asgiref's private table and blocks the event loop's thread on a future of it; here
-that is a future of the event loop."""
+"""Takes the executor out of asgiref's private table and blocks the event loop on a future of it, which
+here is one of the event loop's own."""
 
 
 def run(*command: str | Path, cwd: Path, log: Path) -> str:

@@ -16,17 +16,9 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from queue import SimpleQueue
-from time import monotonic, sleep
 from typing import Any
 from weakref import WeakKeyDictionary
 
-STALLED = 0.005
-"""If no call ends for so many seconds, those under way wait for something else than the interpreter. (This is
-the interval at which it switches threads.)"""
-EAGER = 0.1
-"""For so many seconds calls then begin at once."""
-IDLE = 10.0
-"""A watch ends when it was not wanted for so many seconds."""
 MOST_IDLE = 32
 """So many threads without a request are kept; their database connections stay open with them."""
 
@@ -36,7 +28,6 @@ class Returns:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.gate = Gate()
         self._arrived: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._called = False
 
@@ -71,81 +62,6 @@ class Returns:
             else:
                 future.set_exception(error)
             del future, result, error
-
-
-class Gate:
-    """Lets the calls of a loop's requests begin one after the other, as long as that keeps up.
-
-    Threads compete for the interpreter, so a second one is a loss while the first computes. Where calls wait
-    for something else (a database, another site), none ends for a while; then, for a while, all may begin at
-    once.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: deque[tuple[Worker, Call]] = deque()
-        self._counted: set[Call] = set()
-        self._ended = 0
-        self._eager_until = 0.0
-        # Not a timer of the loop, which may itself be held up by what waits for a call.
-        self._watched = False
-        self._wanted = threading.Event()
-        self._watch: threading.Thread | None = None
-
-    def enter(self, worker: Worker, call: Call) -> None:
-        """Have the worker do a call when its turn comes. Called on the thread of the event loop."""
-        with self._lock:
-            # Calls of one request keep their order, so none overtakes.
-            if self._waiting or (self._counted and monotonic() >= self._eager_until):
-                self._waiting.append((worker, call))
-                self._begin_watch()
-            else:
-                self._counted.add(call)
-                worker.calls.put(call.run)
-
-    def leave(self, call: Call) -> None:
-        """A call has ended: the next may begin. Called on the thread of the call."""
-        with self._lock:
-            self._ended += 1
-            self._counted.discard(call)
-            if self._waiting and not self._counted:
-                worker, following = self._waiting.popleft()
-                self._counted.add(following)
-                worker.calls.put(following.run)
-
-    def _begin_watch(self) -> None:
-        if self._watched:
-            return
-        self._watched = True
-        self._wanted.set()
-        if self._watch is None:
-            self._watch = threading.Thread(target=self._look_after, name="asgi-sync-watch", daemon=True)
-            self._watch.start()
-
-    def _look_after(self) -> None:
-        while True:
-            if not self._wanted.wait(IDLE):
-                with self._lock:
-                    if not self._watched:
-                        self._watch = None
-                        return
-            self._wanted.clear()
-            ended = self._ended
-            while self._watched:
-                sleep(STALLED)
-                ended = self._look(ended)
-
-    def _look(self, ended: int) -> int:
-        with self._lock:
-            if ended == self._ended:
-                # Those under way wait for something: they count no more.
-                self._counted.clear()
-                self._eager_until = monotonic() + EAGER
-                while self._waiting:
-                    worker, call = self._waiting.popleft()
-                    worker.calls.put(call.run)
-            self._watched = bool(self._waiting)
-            return self._ended
 
 
 class Worker:
@@ -205,16 +121,16 @@ class Call:
         """Call, unless whoever waited was cancelled before."""
         lease, future = self._lease, self._future
         if future.cancelled():
-            lease.finish(self, future, None, None)
+            lease.finish(future, None, None)
             return
         try:
             result = self._function(*self._args, **self._kwargs)
         except BaseException as error:
-            lease.finish(self, future, None, error)
+            lease.finish(future, None, error)
             # The traceback holds this frame: what it refers to would keep the lease from being given back.
             del self, lease, future
         else:
-            lease.finish(self, future, result, None)
+            lease.finish(future, result, None)
 
 
 class Lease(Executor):
@@ -248,15 +164,12 @@ class Lease(Executor):
             self._worker = Worker.lease()
         self._given += 1
 
-        returns.gate.enter(self._worker, Call(self, future, function, args, kwargs))
+        self._worker.calls.put(Call(self, future, function, args, kwargs).run)
         return future
 
-    def finish(
-        self, call: Call, future: asyncio.Future[Any], result: Any, error: BaseException | None
-    ) -> None:
+    def finish(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
         """One call more is done. Called on the lease's thread."""
         self._done += 1
-        self._returns.gate.leave(call)
         self._settle()
         if self._closed and self._given == self._done:
             self._quiet.set()
