@@ -61,7 +61,7 @@ class Gateway:
         return f"fd:{listen.fileno()}"
 
     def app(self, name: str, application: Application | None = None, /, **settings: Setting) -> None:
-        """Add a named application: ``wsgi="module:attribute"``, ``asgi="..."``, or a live object."""
+        """Add a named application: ``wsgi="mod:attr"``, ``asgi="..."``, ``django="..."``, a live object."""
         if name in self._apps or name in self._live:
             raise ConfigError(f"app({name!r}): there is an application of this name already")
         if application is None:

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use crate::asgi::{AsgiApp, EventLoop, Lifespan, WebSockets};
 use crate::detect::{self, Interface};
+use crate::django::{self, Project};
 use crate::lead::Offer;
 use crate::target::Target;
 use crate::thread;
@@ -56,9 +57,31 @@ pub(crate) enum Source {
 /// What was imported, and what it is.
 type Loaded = (Py<PyAny>, Interface);
 
-enum Hosted {
+/// What answers once it has started.
+pub(crate) enum Hosted {
     Wsgi(Arc<WsgiApp>),
     Asgi(AsgiApp),
+    Django(Arc<Project>),
+}
+
+/// What is to be known of all applications of a generation, before any of them starts: where Python runs depends on it.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) event_loop: Arc<EventLoop>,
+    lead: Arc<Offer>,
+}
+
+impl Home {
+    /// That of the generation that is being built.
+    pub(crate) fn shared(cx: &mut Builder) -> Result<Self, BuildError> {
+        Ok(Self { event_loop: EventLoop::shared(cx)?, lead: Offer::shared(cx)? })
+    }
+
+    /// Notes what an application turned out to be.
+    pub(crate) fn hosts(&self, interface: Interface) {
+        self.event_loop.hosts(interface);
+        self.lead.hosts(interface);
+    }
 }
 
 /// Makes the turtle of an application. `name` is how messages call it.
@@ -68,24 +91,39 @@ pub(crate) fn host(
     source: Source,
     options: Options,
 ) -> Result<Turtle, BuildError> {
-    let slot: Arc<OnceLock<Hosted>> = Arc::default();
-    let (event_loop, lead) = (EventLoop::shared(cx)?, Offer::shared(cx)?);
-    let loaded: Arc<Mutex<Option<Loaded>>> = Arc::default();
-    let (starting, stopping, name): (_, _, Arc<str>) = (slot.clone(), slot.clone(), name.into());
-    let (wanted, label, found, hosting) =
-        (options.interface, name.clone(), loaded.clone(), event_loop.clone());
-    cx.on_load(format!("import of application {name}"), async move {
+    let home = Home::shared(cx)?;
+    let (label, wanted, hosting) = (name.to_owned(), options.interface, home.clone());
+    let load = async move {
         let application = import(&label, source, wanted).await?;
         hosting.hosts(application.1);
-        lead.hosts(application.1);
-        *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(application);
+        Ok(application)
+    };
+    let label = name.to_owned();
+    let start = async move |loaded| start(&label, loaded, &options, &home.event_loop).await;
+    Ok(keep(cx, name, load, start))
+}
+
+/// The turtle of what `start` makes of what `load` found; it is stopped with the generation.
+pub(crate) fn keep<L, T, S, F>(cx: &mut Builder, name: &str, load: L, start: S) -> Turtle
+where
+    L: Future<Output = Result<T, BuildError>> + Send + 'static,
+    T: Send + 'static,
+    S: FnOnce(T) -> F + Send + 'static,
+    F: Future<Output = Result<Hosted, BuildError>> + Send + 'static,
+{
+    let slot: Arc<OnceLock<Hosted>> = Arc::default();
+    let loaded: Arc<Mutex<Option<T>>> = Arc::default();
+    let (starting, stopping, found, name): (_, _, _, Arc<str>) =
+        (slot.clone(), slot.clone(), loaded.clone(), name.into());
+    cx.on_load(format!("import of application {name}"), async move {
+        let found_now = load.await?;
+        *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found_now);
         Ok(())
     });
-    let starting_name = name.clone();
     cx.on_start(format!("application {name}"), async move {
         let loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(loaded) = loaded {
-            let _ = starting.set(start(&starting_name, loaded, &options, &event_loop).await?);
+            let _ = starting.set(start(loaded).await?);
         }
         Ok(())
     });
@@ -93,18 +131,20 @@ pub(crate) fn host(
         match stopping.get() {
             Some(Hosted::Wsgi(app)) => app.stop().await,
             Some(Hosted::Asgi(app)) => app.stop().await,
+            Some(Hosted::Django(project)) => project.stop().await,
             None => {}
         }
     });
-    Ok(Turtle::from_ask(move |request| match slot.get() {
+    Turtle::from_ask(move |request| match slot.get() {
         Some(Hosted::Wsgi(app)) => app.ask(request),
         Some(Hosted::Asgi(app)) => app.ask(request),
+        Some(Hosted::Django(project)) => project.ask(request),
         None => TurtleFuture::refused(
             Error::new(Kind::Overloaded)
                 .because(format!("application {name} has not started yet"))
                 .retryable(),
         ),
-    }))
+    })
 }
 
 async fn import(name: &str, source: Source, wanted: Option<Interface>) -> Result<Loaded, BuildError> {
@@ -142,5 +182,8 @@ fn load(py: Python<'_>, source: Source, wanted: Option<Interface>, name: &str) -
         Source::Live(object) => (object.into_bound(py), false, name.to_owned()),
     };
     let (application, interface) = detect::resolve(object, factory, wanted, &name)?;
+    if interface == Interface::Asgi {
+        django::ease(py, &name, &application);
+    }
     Ok((application.unbind(), interface))
 }

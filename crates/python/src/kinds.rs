@@ -13,14 +13,14 @@ use crate::detect::Interface;
 use crate::host::{self, DEFAULT_QUEUE, DEFAULT_THREADS, Options, Source};
 use crate::target::Target;
 
-type Threads = Bounded<1, 1024>;
-type Queue = Bounded<1, 1_000_000>;
+pub(crate) type Threads = Bounded<1, 1024>;
+pub(crate) type Queue = Bounded<1, 1_000_000>;
 
-fn default_threads() -> Threads {
+pub(crate) fn default_threads() -> Threads {
     Threads::clamped(DEFAULT_THREADS as u64)
 }
 
-fn default_queue() -> Queue {
+pub(crate) fn default_queue() -> Queue {
     Queue::clamped(DEFAULT_QUEUE as u64)
 }
 
@@ -141,15 +141,20 @@ fn build(
     options: Options,
 ) -> Result<Turtle, BuildError> {
     let parsed = Target::parse(target).map_err(BuildError::new)?;
+    let dir = directory(cx, dir)?;
+    let name = cx.app_name().map_or_else(|| target.to_owned(), ToString::to_string);
+    host::host(cx, &name, Source::Named(parsed, dir), options)
+}
+
+/// The directory that an application is imported from, made absolute.
+pub(crate) fn directory(cx: &Builder, dir: Option<PathBuf>) -> Result<PathBuf, BuildError> {
     let dir = cx.path(dir.unwrap_or_default());
     let absolute = std::path::absolute(&dir).unwrap_or(dir);
-    if !absolute.is_dir() {
-        let message =
-            format!("'{}' is no directory; applications are imported from 'dir'", absolute.display());
-        return Err(BuildError::new(message));
+    if absolute.is_dir() {
+        return Ok(absolute);
     }
-    let name = cx.app_name().map_or_else(|| target.to_owned(), ToString::to_string);
-    host::host(cx, &name, Source::Named(parsed, absolute), options)
+    let message = format!("'{}' is no directory; applications are imported from 'dir'", absolute.display());
+    Err(BuildError::new(message))
 }
 
 /// A Python object that exists already, as an application. `name` is how messages call it.
@@ -250,6 +255,6 @@ mod tests {
     fn all_kinds_fit_into_one_registry() {
         let registry = crate::register(Registry::new()).unwrap();
         let names: Vec<_> = registry.apps().map(hawksbill_core::AppEntry::name).collect();
-        assert_eq!(names, ["wsgi", "asgi", "callable"]);
+        assert_eq!(names, ["wsgi", "asgi", "django", "callable"]);
     }
 }

@@ -39,6 +39,7 @@ mod block_on;
 mod broken;
 mod convert;
 mod detect;
+mod django;
 mod facts;
 mod failure;
 mod host;
@@ -60,13 +61,14 @@ use hawksbill_core::{Registry, RegistryError};
 
 pub use self::asgi::{Lifespan, WebSockets};
 pub use self::detect::Interface;
+pub use self::django::{Django, Http};
 pub use self::host::{DEFAULT_QUEUE, DEFAULT_THREADS, Options};
 pub use self::kinds::{Asgi, Callable, Wsgi, live_app};
 
-/// Adds the kinds `wsgi`, `asgi` and `callable` to a registry.
+/// Adds the kinds `wsgi`, `asgi`, `django` and `callable` to a registry.
 ///
 /// # Errors
 /// When one of these names is taken already.
 pub fn register(registry: Registry) -> Result<Registry, RegistryError> {
-    registry.app::<Wsgi>()?.app::<Asgi>()?.app::<Callable>()
+    registry.app::<Wsgi>()?.app::<Asgi>()?.app::<Django>()?.app::<Callable>()
 }

@@ -58,14 +58,49 @@ impl Target {
         Ok(Self { module: module.to_owned(), attribute: attribute.map(str::to_owned), call })
     }
 
+    /// A module alone.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub(crate) fn module(text: &str) -> Result<Self, String> {
+        let target = Self::parse(text)?;
+        match target.attribute {
+            None => Ok(target),
+            Some(_) => {
+                Err(format!("'{text}' names an attribute; name a module, such as '{}'", target.module))
+            }
+        }
+    }
+
+    /// Puts `dir` first on `sys.path`.
+    ///
+    /// # Errors
+    /// What Python raises.
+    pub(crate) fn prepare(&self, py: Python<'_>, dir: &Path) -> Result<(), BuildError> {
+        put_on_path(py, dir).map_err(|error| self.failed(py, &error))
+    }
+
+    /// Imports the module, with `dir` first on `sys.path`.
+    ///
+    /// # Errors
+    /// Which module is missing, or the traceback of an import that failed.
+    pub(crate) fn import<'py>(
+        &self,
+        py: Python<'py>,
+        dir: &Path,
+    ) -> Result<Bound<'py, PyModule>, BuildError> {
+        self.prepare(py, dir)?;
+        let module = py.import(&*self.module).map_err(|error| self.import_failed(py, dir, &error))?;
+        self.check_origin(py, &module, dir)?;
+        Ok(module)
+    }
+
     /// Imports the module, with `dir` first on `sys.path`, and finds the object in it.
     ///
     /// # Errors
     /// Which module or attribute is missing, or the traceback of an import that failed.
     pub(crate) fn find<'py>(&self, py: Python<'py>, dir: &Path) -> Result<Found<'py>, BuildError> {
-        put_on_path(py, dir).map_err(|error| self.failed(py, &error))?;
-        let module = py.import(&*self.module).map_err(|error| self.import_failed(py, dir, &error))?;
-        self.check_origin(py, &module, dir)?;
+        let module = self.import(py, dir)?;
         let Some(attribute) = &self.attribute else { return self.find_default(&module) };
         let mut object = module.clone().into_any();
         for name in attribute.split('.') {
@@ -93,7 +128,7 @@ impl Target {
         )))
     }
 
-    fn import_failed(&self, py: Python<'_>, dir: &Path, error: &PyErr) -> BuildError {
+    pub(crate) fn import_failed(&self, py: Python<'_>, dir: &Path, error: &PyErr) -> BuildError {
         if error.is_instance_of::<PyModuleNotFoundError>(py) {
             let name: Option<String> = error.value(py).getattr("name").and_then(|name| name.extract()).ok();
             let name = name.unwrap_or_default();

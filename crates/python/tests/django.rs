@@ -9,7 +9,7 @@ use std::process::Command;
 
 use hawksbill::core::config::Bounded;
 use hawksbill::{Body, Gateway};
-use hawksbill_python::Wsgi;
+use hawksbill_python::{Django, Http, Lifespan, WebSockets};
 use http::{HeaderName, HeaderValue, Request};
 use pyo3::prelude::*;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -54,9 +54,12 @@ async fn a_tower_layer_stands_over_a_django_project() {
     })
     .unwrap();
 
-    let shop = Wsgi {
-        wsgi: "shop.wsgi".to_owned(),
+    let shop = Django {
+        django: "shop.settings".to_owned(),
         dir: Some(project),
+        http: Http::Auto,
+        lifespan: Lifespan::Auto,
+        websocket: WebSockets::default(),
         threads: Bounded::clamped(4),
         queue: Bounded::clamped(16),
     };

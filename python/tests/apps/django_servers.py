@@ -16,9 +16,9 @@ import unittest
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from django.core.servers import basehttp  # type: ignore[import-untyped]
-from django.db import connections  # type: ignore[import-untyped]
-from django.test.testcases import LiveServerThread  # type: ignore[import-untyped]
+from django.core.servers import basehttp
+from django.db import connections
+from django.test.testcases import LiveServerThread
 from hawksbill import Gateway
 
 if TYPE_CHECKING:

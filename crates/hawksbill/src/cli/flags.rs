@@ -11,7 +11,7 @@ use crate::config::Settings;
 /// The kind of application that is told apart by looking; its settings are the flags of an application.
 const LOOKED_AT: &str = "callable";
 /// The kinds that a flag may choose instead.
-const CHOSEN: [&str; 2] = ["wsgi", "asgi"];
+const CHOSEN: [&str; 3] = ["wsgi", "asgi", "django"];
 
 /// One key of the configuration as a flag.
 struct Flag {
@@ -66,7 +66,12 @@ impl Flags {
                     .action(ArgAction::SetTrue)
                     .conflicts_with_all(CHOSEN.iter().filter(|other| *other != kind))
                     .requires("TARGET")
-                    .help(format!("The application is {}, whatever it looks like", kind.to_uppercase()))
+                    .help(match *kind {
+                        "django" => "TARGET is the settings module of a Django project".to_owned(),
+                        other => {
+                            format!("The application is {}, whatever it looks like", other.to_uppercase())
+                        }
+                    })
                     .help_heading("Application")
             }));
         }

@@ -8,13 +8,13 @@ pub(super) const TOP: &[&str] = &[
 
 /// In an application's table.
 pub(super) const APP: &[&str] = &[
-    "django", "fastcgi", "uwsgi", "scgi", "cgi", "php", "venv", "env", "user", "group", "workers", "timeout",
-    "ready", "queue", "recycle", "preload", "limits",
+    "fastcgi", "uwsgi", "scgi", "cgi", "php", "venv", "env", "user", "group", "workers", "timeout", "ready",
+    "queue", "recycle", "preload", "limits",
 ];
 
 /// In a route's table: application kinds and conditions.
 pub(super) const ROUTE: &[&str] =
-    &["when", "split", "django", "fastcgi", "uwsgi", "scgi", "cgi", "php", "proxy", "timeout", "tls"];
+    &["when", "split", "fastcgi", "uwsgi", "scgi", "cgi", "php", "proxy", "timeout", "tls"];
 
 /// Layers, by their names in `layers = [...]` and as short keys.
 pub(super) const LAYER: &[&str] =
