@@ -21,22 +21,18 @@ pub(super) struct Scopes {
     /// What every HTTP scope has.
     http: PyOnceLock<Py<PyDict>>,
     asgi: PyOnceLock<Py<PyDict>>,
-    ends: Mutex<Ends>,
-}
-
-/// Addresses as Python has them, for the connections of late.
-#[derive(Default)]
-struct Ends {
-    clients: Vec<Option<(SocketAddr, Py<PyTuple>)>>,
-    server: Option<(SocketAddr, Py<PyTuple>)>,
+    /// Addresses as Python has them, for the connections of late.
+    addresses: Mutex<Vec<Option<(SocketAddr, Py<PyTuple>)>>>,
 }
 
 /// How many clients are remembered.
 const CLIENTS: usize = 256;
+/// Behind them stands our own end.
+const SERVER: usize = CLIENTS;
 
 impl Scopes {
     pub(super) fn new() -> Self {
-        Self { http: PyOnceLock::new(), asgi: PyOnceLock::new(), ends: Mutex::default() }
+        Self { http: PyOnceLock::new(), asgi: PyOnceLock::new(), addresses: Mutex::default() }
     }
 
     /// The scope of an HTTP request. `state` is copied, as the lifespan specification says.
@@ -143,43 +139,44 @@ impl Scopes {
 
     fn client<'py>(&self, py: Python<'py>, facts: Facts<'_>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let Some(client) = facts.client() else { return Ok(None) };
-        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        if ends.clients.is_empty() {
-            ends.clients.resize_with(CLIENTS, || None);
-        }
         // The ports of clients that are connected at the same time are mostly different.
-        let slot = usize::from(client.port()) % CLIENTS;
-        remembered(py, &mut ends.clients[slot], client).map(Some)
+        self.address(py, client, usize::from(client.port()) % CLIENTS).map(Some)
     }
 
     fn server<'py>(&self, py: Python<'py>, facts: Facts<'_>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         match facts.local() {
-            Some(Address::Tcp(local)) => {
-                let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-                remembered(py, &mut ends.server, *local).map(Some)
-            }
+            Some(Address::Tcp(local)) => self.address(py, *local, SERVER).map(Some),
             Some(Address::Unix(Some(path))) => {
                 (path.to_string_lossy(), py.None()).into_pyobject(py).map(Some)
             }
             Some(Address::Unix(None)) | None => Ok(None),
         }
     }
-}
 
-/// The tuple of an address, made anew where the slot has that of another.
-fn remembered<'py>(
-    py: Python<'py>,
-    slot: &mut Option<(SocketAddr, Py<PyTuple>)>,
-    address: SocketAddr,
-) -> PyResult<Bound<'py, PyTuple>> {
-    if let Some((known, tuple)) = slot
-        && *known == address
-    {
-        return Ok(tuple.bind(py).clone());
+    /// The tuple of an address, made anew where the slot has that of another.
+    fn address<'py>(
+        &self,
+        py: Python<'py>,
+        address: SocketAddr,
+        slot: usize,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let known = || self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Some((known, tuple))) = known().get(slot)
+            && *known == address
+        {
+            return Ok(tuple.bind(py).clone());
+        }
+        let tuple = (address.ip().to_string(), address.port()).into_pyobject(py)?;
+        let before = {
+            let mut known = known();
+            if known.is_empty() {
+                known.resize_with(SERVER + 1, || None);
+            }
+            known.get_mut(slot).and_then(|slot| slot.replace((address, tuple.clone().unbind())))
+        };
+        drop(before);
+        Ok(tuple)
     }
-    let tuple = (address.ip().to_string(), address.port()).into_pyobject(py)?;
-    *slot = Some((address, tuple.clone().unbind()));
-    Ok(tuple)
 }
 
 /// Whether trailers reach the client: it must ask for them (ASGI "HTTP Trailers", RFC 9110 section 6.5.1), in a version
