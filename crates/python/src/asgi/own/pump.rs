@@ -95,7 +95,7 @@ impl Pump {
                 Some(Err(error)) => {
                     // Whoever runs the loop again calls.
                     self.remote.answer_calls();
-                    Python::attach(|py| self.scheduler.get().leave(Some(error.clone_ref(py))));
+                    Python::attach(|_| self.scheduler.get().leave(Some(error)));
                     return Poll::Pending;
                 }
                 None => return Poll::Ready(()),
