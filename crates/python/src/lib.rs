@@ -1,8 +1,8 @@
 //! WSGI and ASGI hosting for Hawksbill. The only crate that knows pyo3.
 //!
 //! A Python application becomes a [`Turtle`](hawksbill_core::Turtle). WSGI applications (PEP 3333) run on threads fed by
-//! a queue, ASGI 3 applications on one event loop with a thread of its own, so that nothing of the runtime around them
-//! ever waits for the interpreter.
+//! a queue, ASGI 3 applications on one event loop. Under a runtime that is somebody else's that has a thread of its own,
+//! so that nothing of the runtime ever waits for the interpreter; where it can be, it is the runtime's own thread.
 //!
 //! ```
 //! use hawksbill_core::{Body, Builder, body::to_bytes};

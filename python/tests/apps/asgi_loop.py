@@ -230,7 +230,11 @@ async def reader() -> object:
 async def process() -> object:
     """A subprocess."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "print(input()[::-1])", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-c",
+        "print(input()[::-1])",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await child.communicate(b"elttut\n")
     return [child.returncode, output.decode().strip()]
@@ -299,6 +303,16 @@ async def handles() -> object:
     return "cancelled"
 
 
+async def odd_times() -> object:
+    """Times that are none."""
+    running = asyncio.get_running_loop()
+    called = running.create_future()
+    running.call_at(float("nan"), called.set_result, "called")
+    running.call_later(float("inf"), print).cancel()
+    running.call_at(-1e300, list)
+    return await asyncio.wait_for(called, 5)
+
+
 async def broken_call() -> object:
     """A call that fails is told to the exception handler, and nobody else is harmed."""
     running = asyncio.get_running_loop()
@@ -353,14 +367,9 @@ async def busy() -> object:
     return steps
 
 
-async def blocking() -> object:
-    """A second in which the loop's thread does nothing else."""
-    time.sleep(1)
-    return "done"
-
-
 async def background() -> object:
     """Something that goes on after the answer."""
+
     async def later() -> None:
         await asyncio.sleep(0.01)
         EVENTS.append("happened")
@@ -392,12 +401,6 @@ async def stuck() -> object:
     return "never"
 
 
-async def forever() -> object:
-    """A request that never gives the thread back."""
-    while True:
-        pass
-
-
 PATHS: dict[str, Callable[[], Awaitable[object]]] = {
     name: value for name, value in list(globals().items()) if asyncio.iscoroutinefunction(value)
 }
@@ -419,6 +422,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def lifespan(receive: Receive, send: Send) -> None:
     """Starts and ends, and says so; something ticks in between."""
+
     async def tick() -> None:
         while True:
             await asyncio.sleep(0.01)

@@ -1,15 +1,17 @@
 //! Connection scopes (ASGI "HTTP Connection Scope" and "WebSocket Connection Scope").
 
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use hawksbill_core::{Address, Scheme};
 use http::request::Parts;
-use http::{Method, Version, header};
+use http::{HeaderName, Method, Version, header};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use rustc_hash::FxHasher;
 
 use crate::facts::Facts;
 
@@ -21,22 +23,24 @@ pub(super) struct Scopes {
     /// What every HTTP scope has.
     http: PyOnceLock<Py<PyDict>>,
     asgi: PyOnceLock<Py<PyDict>>,
-    ends: Mutex<Ends>,
-}
-
-/// Addresses as Python has them, for the connections of late.
-#[derive(Default)]
-struct Ends {
-    clients: Vec<Option<(SocketAddr, Py<PyTuple>)>>,
-    server: Option<(SocketAddr, Py<PyTuple>)>,
+    /// Addresses as Python has them, for the connections of late.
+    addresses: Mutex<Vec<Option<(SocketAddr, Py<PyTuple>)>>>,
+    pairs: Mutex<Pairs>,
 }
 
 /// How many clients are remembered.
 const CLIENTS: usize = 256;
+/// Behind them stands our own end.
+const SERVER: usize = CLIENTS;
 
 impl Scopes {
     pub(super) fn new() -> Self {
-        Self { http: PyOnceLock::new(), asgi: PyOnceLock::new(), ends: Mutex::default() }
+        Self {
+            http: PyOnceLock::new(),
+            asgi: PyOnceLock::new(),
+            addresses: Mutex::default(),
+            pairs: Mutex::new(Pairs(Vec::new())),
+        }
     }
 
     /// The scope of an HTTP request. `state` is copied, as the lifespan specification says.
@@ -121,7 +125,7 @@ impl Scopes {
         }
         scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, facts.raw_path().as_bytes()))?;
         scope.set_item(intern!(py, "query_string"), PyBytes::new(py, facts.query().as_bytes()))?;
-        scope.set_item(intern!(py, "headers"), headers(py, facts)?)?;
+        scope.set_item(intern!(py, "headers"), self.headers(py, facts)?)?;
         scope.set_item(intern!(py, "client"), self.client(py, facts)?)?;
         scope.set_item(intern!(py, "server"), self.server(py, facts)?)?;
         if let Some(state) = state {
@@ -143,43 +147,44 @@ impl Scopes {
 
     fn client<'py>(&self, py: Python<'py>, facts: Facts<'_>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let Some(client) = facts.client() else { return Ok(None) };
-        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        if ends.clients.is_empty() {
-            ends.clients.resize_with(CLIENTS, || None);
-        }
         // The ports of clients that are connected at the same time are mostly different.
-        let slot = usize::from(client.port()) % CLIENTS;
-        remembered(py, &mut ends.clients[slot], client).map(Some)
+        self.address(py, client, usize::from(client.port()) % CLIENTS).map(Some)
     }
 
     fn server<'py>(&self, py: Python<'py>, facts: Facts<'_>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         match facts.local() {
-            Some(Address::Tcp(local)) => {
-                let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-                remembered(py, &mut ends.server, *local).map(Some)
-            }
+            Some(Address::Tcp(local)) => self.address(py, *local, SERVER).map(Some),
             Some(Address::Unix(Some(path))) => {
                 (path.to_string_lossy(), py.None()).into_pyobject(py).map(Some)
             }
             Some(Address::Unix(None)) | None => Ok(None),
         }
     }
-}
 
-/// The tuple of an address, made anew where the slot has that of another.
-fn remembered<'py>(
-    py: Python<'py>,
-    slot: &mut Option<(SocketAddr, Py<PyTuple>)>,
-    address: SocketAddr,
-) -> PyResult<Bound<'py, PyTuple>> {
-    if let Some((known, tuple)) = slot
-        && *known == address
-    {
-        return Ok(tuple.bind(py).clone());
+    /// The tuple of an address, made anew where the slot has that of another.
+    fn address<'py>(
+        &self,
+        py: Python<'py>,
+        address: SocketAddr,
+        slot: usize,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let known = || self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Some((known, tuple))) = known().get(slot)
+            && *known == address
+        {
+            return Ok(tuple.bind(py).clone());
+        }
+        let tuple = (address.ip().to_string(), address.port()).into_pyobject(py)?;
+        let before = {
+            let mut known = known();
+            if known.is_empty() {
+                known.resize_with(SERVER + 1, || None);
+            }
+            known.get_mut(slot).and_then(|slot| slot.replace((address, tuple.clone().unbind())))
+        };
+        drop(before);
+        Ok(tuple)
     }
-    let tuple = (address.ip().to_string(), address.port()).into_pyobject(py)?;
-    *slot = Some((address, tuple.clone().unbind()));
-    Ok(tuple)
 }
 
 /// Whether trailers reach the client: it must ask for them (ASGI "HTTP Trailers", RFC 9110 section 6.5.1), in a version
@@ -219,17 +224,60 @@ fn method<'py>(py: Python<'py>, method: &Method) -> Bound<'py, PyString> {
     }
 }
 
-/// Names are lowercase already; the host that was asked for stands first, whatever way the client said it.
-fn headers<'py>(py: Python<'py>, facts: Facts<'_>) -> PyResult<Bound<'py, PyList>> {
-    let host = facts.host();
-    let first = host.as_deref().map(|host| (PyBytes::new(py, b"host"), PyBytes::new(py, host)));
-    let others = facts.parts.headers.iter().filter(|(name, _)| name != &header::HOST);
-    let pairs = others.map(|(name, value)| {
-        (PyBytes::new(py, name.as_str().as_bytes()), PyBytes::new(py, value.as_bytes()))
-    });
-    let mut all = Vec::with_capacity(facts.parts.headers.len() + 1);
-    for pair in first.into_iter().chain(pairs) {
-        all.push(pair.into_pyobject(py)?);
+/// A header of a request, as Python has it.
+type Pair = Py<PyTuple>;
+
+/// Pairs of headers that were seen of late: clients send the same ones again and again.
+struct Pairs(Vec<Option<(HeaderName, Box<[u8]>, Pair)>>);
+
+/// How many pairs are remembered.
+const PAIRS: usize = 512;
+/// Longer values are seldom the same twice.
+const LONGEST_VALUE: usize = 200;
+
+impl Scopes {
+    /// Names are lowercase already; the host that was asked for stands first, whatever way the client said it.
+    fn headers<'py>(&self, py: Python<'py>, facts: Facts<'_>) -> PyResult<Bound<'py, PyList>> {
+        let mut all = Vec::with_capacity(facts.parts.headers.len() + 1);
+        if let Some(host) = facts.host() {
+            all.push(self.pair(py, &header::HOST, &host)?);
+        }
+        for (name, value) in &facts.parts.headers {
+            if name != header::HOST {
+                all.push(self.pair(py, name, value.as_bytes())?);
+            }
+        }
+        PyList::new(py, all)
     }
-    PyList::new(py, all)
+
+    fn pair<'py>(&self, py: Python<'py>, name: &HeaderName, value: &[u8]) -> PyResult<Bound<'py, PyTuple>> {
+        let make = || (PyBytes::new(py, name.as_str().as_bytes()), PyBytes::new(py, value)).into_pyobject(py);
+        // What is confidential is kept by nobody for longer than its request.
+        let confidential = [header::COOKIE, header::AUTHORIZATION, header::PROXY_AUTHORIZATION];
+        if value.len() > LONGEST_VALUE || confidential.contains(name) {
+            return make();
+        }
+        let mut hasher = FxHasher::default();
+        name.hash(&mut hasher);
+        hasher.write(value);
+        let slot = usize::try_from(hasher.finish() % PAIRS as u64).unwrap_or_default();
+        let pairs = || self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Some((known, same, pair))) = pairs().0.get(slot)
+            && known == name
+            && **same == *value
+        {
+            return Ok(pair.bind(py).clone());
+        }
+        let pair = make()?;
+        let before = {
+            let entry = (name.clone(), Box::from(value), pair.clone().unbind());
+            let mut pairs = pairs();
+            if pairs.0.is_empty() {
+                pairs.0.resize_with(PAIRS, || None);
+            }
+            pairs.0.get_mut(slot).and_then(|slot| slot.replace(entry))
+        };
+        drop(before);
+        Ok(pair)
+    }
 }

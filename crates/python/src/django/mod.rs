@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use self::views::Views;
 use crate::asgi::{AsgiApp, EventLoop, Lifespan, WebSockets};
-use crate::failure::Failure;
 use crate::detect::Interface;
-use crate::host::{Hosted, Home, Options, keep};
+use crate::failure::Failure;
+use crate::host::{Home, Hosted, Options, keep};
 use crate::kinds::{Queue, Threads, default_queue, default_threads, directory};
 use crate::target::Target;
 use crate::thread;

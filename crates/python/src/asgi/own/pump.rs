@@ -93,7 +93,9 @@ impl Pump {
                 Some(Ok(true)) => self.pause = Some(Box::pin(tokio::task::yield_now())),
                 Some(Ok(false)) => return Poll::Pending,
                 Some(Err(error)) => {
-                    Python::attach(|py| self.scheduler.get().leave(Some(error.clone_ref(py))));
+                    // Whoever runs the loop again calls.
+                    self.remote.answer_calls();
+                    Python::attach(|_| self.scheduler.get().leave(Some(error)));
                     return Poll::Pending;
                 }
                 None => return Poll::Ready(()),
@@ -224,7 +226,8 @@ impl Pump {
             return Ok(());
         }
         let after = (at - scheduler.now(py)?).clamp(0.0, LONGEST);
-        self.alarm.set(Duration::from_secs_f64(after));
+        // What is no number is due at once, and never stands here for long.
+        self.alarm.set(Duration::try_from_secs_f64(after).unwrap_or_default());
         self.alarm_at = Some(at);
         Ok(())
     }

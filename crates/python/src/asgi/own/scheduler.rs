@@ -122,14 +122,18 @@ impl Scheduler {
 
     /// Has `run_forever` return, or raise.
     pub(super) fn leave(&self, error: Option<PyErr>) {
-        let waker = {
+        let (waker, before) = {
             let mut leaving = self.leaving();
-            match error {
-                None => leaving.stop = true,
-                Some(error) => leaving.error = Some(error),
-            }
-            leaving.waker.take()
+            let before = match error {
+                None => {
+                    leaving.stop = true;
+                    None
+                }
+                Some(error) => leaving.error.replace(error),
+            };
+            (leaving.waker.take(), before)
         };
+        drop(before);
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -210,11 +214,11 @@ impl Scheduler {
 
     /// Keeps the first step of a task from the queue.
     fn catch(&self, job: Job, py: Python<'_>) -> Result<(), Job> {
-        let mut first_step = self.first_step();
-        if !matches!(*first_step, FirstStep::Awaited) || !self.is_step(&job, py) {
+        let is_awaited = matches!(*self.first_step(), FirstStep::Awaited);
+        if !is_awaited || !self.is_step(&job, py) {
             return Err(job);
         }
-        *first_step = FirstStep::Caught(job);
+        *self.first_step() = FirstStep::Caught(job);
         Ok(())
     }
 
