@@ -232,7 +232,7 @@ impl Lead {
 
     /// Whether nobody has driven for so long that what waits to be sent comes before further work.
     pub(crate) fn is_overdue(&self) -> bool {
-        self.overdue.load(Ordering::Relaxed)
+        self.overdue.load(Ordering::Relaxed) && self.holder.load(Ordering::Acquire) == NOBODY
     }
 
     /// Has the main thread drive from now on.

@@ -336,8 +336,12 @@ impl<W: Work> Inner<W> {
                 return None;
             }
             // Answers that were given are sent before many more are made.
-            let overdue = !state.jobs.is_empty() && lead.is_some_and(|lead| lead.is_overdue());
-            if !overdue && let Some(job) = state.jobs.pop_front() {
+            if let Some(lead) = lead.filter(|lead| !state.jobs.is_empty() && lead.is_overdue()) {
+                drop(state);
+                py.detach(|| lead.drive());
+                state = self.lock();
+            }
+            if let Some(job) = state.jobs.pop_front() {
                 state.running += 1;
                 state.taken += 1;
                 if !state.jobs.is_empty() {

@@ -15,10 +15,10 @@ import os
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from django.conf import settings  # type: ignore[import-untyped]
-from django.core.wsgi import get_wsgi_application  # type: ignore[import-untyped]
-from django.http import FileResponse, HttpRequest, HttpResponse  # type: ignore[import-untyped]
-from django.urls import path  # type: ignore[import-untyped]
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import FileResponse, HttpRequest, HttpResponse
+from django.urls import path
 from flask import Flask, Response, send_file
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ Django's handlers tell what was done with them in the file that `CROSSING_LOG` n
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 HOUSE = Path(__file__).resolve().parents[4]
 sys.path.append(str(HOUSE / "crates" / "python" / "src" / "django"))
 
-import crossing  # noqa: E402
-import project  # noqa: E402
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402
+
+crossing: Any = importlib.import_module("crossing")
+project: Any = importlib.import_module("project")
 
 assert crossing.install()
 usual = ASGIHandler.__init__

@@ -32,6 +32,8 @@ struct Entry {
 
 impl Timers {
     pub(super) fn push(&mut self, when: f64, timer: Timer) {
+        // What is no time has no place among times; asyncio calls it when it meets it.
+        let when = if when.is_nan() { f64::NEG_INFINITY } else { when };
         self.heap.push(Entry { when, order: self.next, timer });
         self.next += 1;
     }
