@@ -342,12 +342,18 @@ impl Ended {
     }
 }
 
+/// How long a loop rests that something has raised through.
+const AFTER_FAILURE: Duration = Duration::from_millis(10);
+
 /// Runs the loop until `is_over` says so. `SystemExit` and `KeyboardInterrupt` pass through asyncio; they end the task they
 /// come from, not the server.
 pub(super) fn run_until(event_loop: &Bound<'_, PyAny>, is_over: impl Fn() -> bool) {
     while !is_over() {
         if let Err(error) = event_loop.call_method0("run_forever") {
-            Failure::new(event_loop.py(), &error).log("event loop", "a task raised through the event loop");
+            let py = event_loop.py();
+            Failure::new(py, &error).log("event loop", "a task raised through the event loop");
+            // A loop that is broken for good fails at once each time.
+            py.detach(|| std::thread::sleep(AFTER_FAILURE));
         }
     }
 }
