@@ -47,8 +47,8 @@ impl HttpBody for RequestBody {
         let frame = ready!(polled);
         if !matches!(frame, Some(Ok(_))) {
             *incoming = None;
-            shared.unread.ended();
         }
+        shared.unread.was_read(incoming.as_ref());
         // A client that stops in the middle of its body made a bad request; it is never an end of file.
         Poll::Ready(frame.map(|frame| {
             frame.map_err(|error| {

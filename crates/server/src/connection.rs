@@ -161,7 +161,7 @@ impl Shared {
     pub(crate) fn request_begins(&self, parts: &Parts, incoming: &Incoming) {
         if !self.http2 {
             let expects = || expects_continue(parts);
-            self.unread.request_begins(incoming, self.settings.max_unread_body, expects);
+            self.unread.request_begins(incoming, expects);
         }
     }
 
@@ -183,7 +183,7 @@ impl Shared {
     }
 
     pub(crate) fn closes_after_response(&self) -> bool {
-        self.control.began().is_some() || self.unread.closes()
+        self.control.began().is_some() || self.unread.closes(self.settings.max_unread_body)
     }
 
     pub(crate) fn switch_to(&self, upgraded: Option<oneshot::Sender<Upgraded>>) {

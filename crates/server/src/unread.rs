@@ -5,7 +5,7 @@
 
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -36,11 +36,10 @@ pub(crate) async fn drop_later(mut incoming: Incoming, mut budget: usize) {
 /// The body of the HTTP/1 request under way.
 #[derive(Default)]
 pub(crate) struct Unread {
-    progress: AtomicU8,
-    /// The client waits for a `100 Continue` before it sends the body.
-    expects: AtomicBool,
-    /// The body is announced to be longer than what is thrown away.
-    large: AtomicBool,
+    /// How many bytes are certainly still to come. It only gets less.
+    to_come: AtomicUsize,
+    /// The client waits for a `100 Continue` before it sends the body, and nobody has asked for it.
+    held_back: AtomicBool,
     /// The connection cannot go on after this request.
     closes: AtomicBool,
     rest: Mutex<Option<Rest>>,
@@ -52,55 +51,41 @@ struct Rest {
     budget: usize,
 }
 
-const UNTOUCHED: u8 = 0;
-const READING: u8 = 1;
-const ENDED: u8 = 2;
-
 impl Unread {
-    pub(crate) fn request_begins(
-        &self,
-        incoming: &Incoming,
-        budget: usize,
-        expects_continue: impl FnOnce() -> bool,
-    ) {
+    pub(crate) fn request_begins(&self, incoming: &Incoming, expects_continue: impl FnOnce() -> bool) {
         self.closes.store(false, Ordering::Relaxed);
         let has_body = !incoming.is_end_stream();
-        self.progress.store(if has_body { UNTOUCHED } else { ENDED }, Ordering::Relaxed);
-        // Of a body that has ended, nothing else is asked.
-        if has_body {
-            self.expects.store(expects_continue(), Ordering::Relaxed);
-            self.large.store(announced(incoming) > budget, Ordering::Relaxed);
+        self.to_come.store(if has_body { announced(incoming) } else { 0 }, Ordering::Relaxed);
+        self.held_back.store(has_body && expects_continue(), Ordering::Relaxed);
+    }
+
+    /// Somebody reads the body.
+    pub(crate) fn reading(&self) {
+        if self.held_back.load(Ordering::Relaxed) {
+            self.held_back.store(false, Ordering::Relaxed);
         }
     }
 
-    pub(crate) fn reading(&self) {
-        self.progress.store(READING, Ordering::Relaxed);
+    /// A part of the body was taken, `None`: there is no more.
+    pub(crate) fn was_read(&self, incoming: Option<&Incoming>) {
+        self.to_come.store(incoming.map_or(0, announced), Ordering::Relaxed);
     }
 
-    pub(crate) fn ended(&self) {
-        self.progress.store(ENDED, Ordering::Relaxed);
+    /// Whether the response, whose head is about to go out, must say that the connection closes. It is the last moment
+    /// to say so: an application that answers while much of its body is still to come may drop it at any time after.
+    /// One that reads on may, and what it pays is the next request's new connection.
+    pub(crate) fn closes(&self, budget: usize) -> bool {
+        self.closes.load(Ordering::Relaxed) || self.is_too_much(budget)
     }
 
-    /// Whether the response must say that the connection closes. An application that answers before it has looked at a
-    /// large body is taken not to want it, although it may still hold it: once the head is out it is too late to say.
-    pub(crate) fn closes(&self) -> bool {
-        self.closes.load(Ordering::Relaxed)
-            || self.was_never_sent()
-            || (self.large.load(Ordering::Relaxed) && self.is_untouched())
-    }
-
-    /// The client holds its body back, and once it has its answer it will not send it.
-    fn was_never_sent(&self) -> bool {
-        self.expects.load(Ordering::Relaxed) && self.is_untouched()
-    }
-
-    fn is_untouched(&self) -> bool {
-        self.progress.load(Ordering::Relaxed) == UNTOUCHED
+    /// A client that holds its body back does not send it once it has its answer.
+    fn is_too_much(&self, budget: usize) -> bool {
+        self.to_come.load(Ordering::Relaxed) > budget || self.held_back.load(Ordering::Relaxed)
     }
 
     /// Takes what the application left.
     pub(crate) fn leave(&self, incoming: Incoming, budget: usize, activity: &Activity) {
-        if announced(&incoming) > budget || self.was_never_sent() {
+        if self.is_too_much(budget) {
             self.closes.store(true, Ordering::Relaxed);
             return;
         }

@@ -2,6 +2,7 @@
 
 use hawksbill_core::{Body, Error, Kind, Turtle};
 use http::Request;
+use http_body_util::BodyExt;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{Gateway, echo, milliseconds, ok};
@@ -75,14 +76,43 @@ fn slow_to_let_go() -> Turtle {
     })
 }
 
+/// Reads the first part of a body, answers, and holds the request for a while.
+fn curious() -> Turtle {
+    Turtle::from_fn(async |mut request: Request<Body>| {
+        request.body_mut().frame().await.unwrap()?;
+        slow_to_let_go().ask(request).await
+    })
+}
+
 #[tokio::test]
 async fn a_large_body_that_is_given_up_after_the_answer_ends_a_connection_that_said_so() {
-    let gateway = Gateway::of(slow_to_let_go());
+    for turtle in [slow_to_let_go(), curious()] {
+        let gateway = Gateway::of(turtle);
+        let mut client = gateway.connect().await;
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nbegins").await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        assert!(client.closes_within(milliseconds(5000)).await);
+    }
+}
+
+/// Answers when it has read the last byte, and lets go of the body after that.
+#[tokio::test]
+async fn a_large_body_that_was_read_ends_nothing() {
+    let gateway = Gateway::of(Turtle::from_fn(async |mut request: Request<Body>| {
+        let mut length = 0;
+        while length < 1_000_000 {
+            length += request.body_mut().frame().await.unwrap()?.into_data().map_or(0, |data| data.len());
+        }
+        slow_to_let_go().ask(request).await
+    }));
     let mut client = gateway.connect().await;
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n").await;
-    let answer = client.answer().await;
-    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
-    assert!(client.closes_within(milliseconds(5000)).await);
+    for _ in 0..2 {
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n").await;
+        client.send(vec![b'x'; 1_000_000]).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.text(), answer.header("connection")), ("ok", None));
+    }
 }
 
 #[tokio::test]
