@@ -16,8 +16,79 @@ use crate::settings::{Refusal, Settings};
 pub(crate) fn check(parts: &mut Parts, settings: &Settings) -> Result<(), Refusal> {
     sizes(parts, settings)?;
     target(parts)?;
-    transfer_encoding(&parts.headers)?;
-    host(parts)
+    let fields = Fields::of(&parts.headers);
+    fields.transfer_encoding()?;
+    if let Some(host) = fields.host(parts)? {
+        parts.headers.insert(HOST, host);
+    }
+    Ok(())
+}
+
+/// The header fields that decide how a request is read and whom it is for, found in one pass over all.
+#[derive(Default)]
+struct Fields<'a> {
+    host: Option<&'a HeaderValue>,
+    hosts: usize,
+    coding: Option<&'a HeaderValue>,
+    codings: usize,
+}
+
+impl<'a> Fields<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in headers {
+            if *name == HOST {
+                fields.host = Some(value);
+                fields.hosts += 1;
+            } else if *name == TRANSFER_ENCODING {
+                fields.coding = Some(value);
+                fields.codings += 1;
+            }
+        }
+        fields
+    }
+
+    /// hyper has seen that `chunked` comes last; anything beside it is a way to smuggle (RFC 9112 section 6.1).
+    fn transfer_encoding(&self) -> Result<(), Refusal> {
+        match self.coding {
+            None => Ok(()),
+            Some(coding) if self.codings == 1 && coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+            Some(_) => Err(Refusal::bad_request("Transfer-Encoding is not exactly 'chunked'")),
+        }
+    }
+
+    /// RFC 9112 section 3.2 and RFC 9113 section 8.3.1. Gives the `Host` that replaces the one that came, if any.
+    fn host(&self, parts: &Parts) -> Result<Option<HeaderValue>, Refusal> {
+        let named = self.host;
+        if self.hosts > 1 {
+            return Err(Refusal::bad_request("there is more than one Host header"));
+        }
+        if named.is_some_and(|host| !host.is_empty() && !is_host(host.as_bytes())) {
+            return Err(Refusal::bad_request("the Host header is malformed"));
+        }
+        if named.is_none() && parts.version == Version::HTTP_11 {
+            return Err(Refusal::bad_request("HTTP/1.1 without a Host header"));
+        }
+        let Some(authority) = parts.uri.authority() else {
+            return match named {
+                None if parts.version == Version::HTTP_2 => {
+                    Err(Refusal::bad_request("HTTP/2 without :authority or Host"))
+                }
+                _ => Ok(None),
+            };
+        };
+        // An authority is made of characters that a header may have.
+        match HeaderValue::from_str(authority.as_str()) {
+            Ok(host) if is_host(host.as_bytes()) => {
+                let differs = |named| !same_host(named, authority, &parts.uri);
+                if parts.version == Version::HTTP_2 && named.is_some_and(differs) {
+                    return Err(Refusal::bad_request(":authority and Host differ"));
+                }
+                Ok(Some(host))
+            }
+            _ => Err(Refusal::bad_request("the host in the request target is malformed")),
+        }
+    }
 }
 
 fn sizes(parts: &Parts, settings: &Settings) -> Result<(), Refusal> {
@@ -53,51 +124,6 @@ fn target(parts: &Parts) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::bad_request("the request target is neither a path nor a URL"))
-}
-
-/// hyper has seen that `chunked` comes last; anything beside it is a way to smuggle (RFC 9112 section 6.1).
-fn transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Refusal::bad_request("Transfer-Encoding is not exactly 'chunked'")),
-    }
-}
-
-/// RFC 9112 section 3.2 and RFC 9113 section 8.3.1.
-fn host(parts: &mut Parts) -> Result<(), Refusal> {
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let named = hosts.next();
-    if hosts.next().is_some() {
-        return Err(Refusal::bad_request("there is more than one Host header"));
-    }
-    if named.is_some_and(|host| !host.is_empty() && !is_host(host.as_bytes())) {
-        return Err(Refusal::bad_request("the Host header is malformed"));
-    }
-    if named.is_none() && parts.version == Version::HTTP_11 {
-        return Err(Refusal::bad_request("HTTP/1.1 without a Host header"));
-    }
-    let Some(authority) = parts.uri.authority() else {
-        return match named {
-            None if parts.version == Version::HTTP_2 => {
-                Err(Refusal::bad_request("HTTP/2 without :authority or Host"))
-            }
-            _ => Ok(()),
-        };
-    };
-    if !is_host(authority.as_str().as_bytes()) {
-        return Err(Refusal::bad_request("the host in the request target is malformed"));
-    }
-    if parts.version == Version::HTTP_2 && named.is_some_and(|host| !same_host(host, authority, &parts.uri)) {
-        return Err(Refusal::bad_request(":authority and Host differ"));
-    }
-    // An authority is made of characters that a header may have.
-    let host = HeaderValue::from_str(authority.as_str());
-    parts
-        .headers
-        .insert(HOST, host.map_err(|_| Refusal::bad_request("the host in the request target is malformed"))?);
-    Ok(())
 }
 
 /// Whether both name the same host and port, however written.

@@ -43,7 +43,8 @@ pub(crate) fn conform(response: &mut Response<Body>, method: &Method) -> Result<
 
 /// The one length that all Content-Length headers give.
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, String> {
-    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    // There are few headers, so that looking at each is quicker than finding one.
+    let mut values = headers.iter().filter(|(name, _)| **name == CONTENT_LENGTH).map(|(_, value)| value);
     let Some(first) = values.next() else { return Ok(None) };
     let digits = first.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let length = digits.and_then(|digits| digits.parse().ok());

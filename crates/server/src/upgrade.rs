@@ -20,9 +20,11 @@ use crate::io::Transport;
 
 /// Whether a request asks for another protocol (RFC 9110 section 7.8).
 pub(crate) fn is_asked_for(headers: &HeaderMap) -> bool {
+    if !headers.contains_key(UPGRADE) {
+        return false;
+    }
     let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
-    headers.contains_key(UPGRADE)
-        && lines.flat_map(|line| line.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+    lines.flat_map(|line| line.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
 }
 
 /// The bare stream under an upgraded connection. It counts as open until it is dropped, and fails at the drain's

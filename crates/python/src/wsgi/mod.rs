@@ -95,7 +95,7 @@ impl WsgiApp {
 
     fn submit(&self, parts: Parts, body: Option<Gathered>) -> Result<Asked, Error> {
         let (reply, asked) = reply::channel(self.pool.later().cloned());
-        self.pool.submit(Job { parts, body, reply }).map_err(|refusal| {
+        self.pool.submit(Box::new(Job { parts, body, reply })).map_err(|refusal| {
             let reason = match refusal {
                 Refusal::Full => format!("the queue of application {} is full", self.name),
                 Refusal::Stopped => format!("application {} is stopped", self.name),
@@ -138,7 +138,8 @@ impl Future for Call {
 }
 
 impl Work for Calls {
-    type Job = Job;
+    // Moved several times on its way to a thread, so that copies would cost more than the allocation.
+    type Job = Box<Job>;
     type Local = Local;
 
     fn begin(&self, py: Python<'_>) -> Option<Local> {
@@ -152,12 +153,12 @@ impl Work for Calls {
         made.inspect_err(|error| Failure::new(py, error).log(&self.name, "start of a thread")).ok()
     }
 
-    fn run(&self, py: Python<'_>, local: &mut Local, job: Job) {
+    fn run(&self, py: Python<'_>, local: &mut Local, job: Box<Job>) {
         // A client that left while its request waited is owed nothing.
         if job.reply.is_closed() {
             return;
         }
-        let Job { parts, body, reply } = job;
+        let Job { parts, body, reply } = *job;
         let broken = if body.is_some() { Broken::new() } else { Broken::never() };
         let start = StartResponse::new(Answer::new(reply, parts.method == Method::HEAD, broken.clone()));
         let has_body = body.is_some();
