@@ -121,12 +121,10 @@ SERVERS: tuple[Server, ...] = (
     Server(LIMIT, "asgi", "{limit} {port}", http2="--http2", does=_PLAIN),
     Server(OURS, "wsgi", f"{_HAWKSBILL} --wsgi", threads="--threads {threads}", http2=""),
     Server(OURS, "asgi", f"{_HAWKSBILL} --asgi", http2="", websocket=True),
-    # Measured where it is named: a Hawksbill without the kind `django` refuses the file.
     Server(
         OURS_DJANGO,
         "wsgi",
         "{hawksbill} run -c django.toml --listen 127.0.0.1:{port} --log-level error",
-        by_default=False,
         does=("django",),
     ),
     Server(

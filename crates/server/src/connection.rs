@@ -238,3 +238,25 @@ impl<S: Transport> Work for Sniff<'_, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of_val;
+
+    use hawksbill_core::{Address, Scheme};
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// What a thousand idle connections cost is a thousand times this.
+    #[tokio::test]
+    async fn the_task_of_a_connection_is_small() {
+        let (io, _other) = UnixStream::pair().unwrap();
+        let address = Address::Unix(None);
+        let facts = Connection { remote: address.clone(), local: address, scheme: Scheme::Http };
+        let turtle = Turtle::from_fn(async |_| Ok(http::Response::default()));
+        let connections = Connections::new(Settings::default());
+        let task = connections.serve(io, facts, turtle);
+        assert!(size_of_val(&task) < 4 * 1024, "{} bytes", size_of_val(&task));
+    }
+}

@@ -114,7 +114,8 @@ impl<S: Transport> AsyncWrite for Watched<S> {
 /// socket with unread bytes in it would reset the connection, and the reset may destroy the answer.
 pub(crate) async fn linger(mut stream: impl Transport, silence: Duration, limit: Duration) {
     let end = Instant::now() + limit;
-    let mut sink = [0; 8 * 1024];
+    // On the heap: here it would be a part of every connection's task, all its life.
+    let mut sink = vec![0; 8 * 1024];
     if !matches!(timeout_at(end, stream.shutdown()).await, Ok(Ok(()))) {
         return;
     }
