@@ -2,6 +2,7 @@
 # make test     all tests; does its own set-up
 # make check    formatting, lints, types, documentation, dependency rules
 # make bench    criterion benches
+# make wheel    the wheel as it is shipped, into dist/
 # make bench-load   Hawksbill beside other servers, into benches/RESULTS.md (LOAD="--quick --only hello")
 #
 # CARGO_TARGET_DIR is honoured; PYTHON chooses the interpreter.
@@ -21,7 +22,7 @@ EXAMPLE := examples/domains
 SOURCES := Cargo.toml Cargo.lock python/pyproject.toml \
 	$(shell find crates python/src python/hawksbill -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml)
 
-.PHONY: run test test-rust test-python check bench bench-load clean
+.PHONY: run test test-rust test-python check bench bench-load wheel clean
 
 run: .venv/ready
 	cd $(EXAMPLE)
@@ -53,6 +54,10 @@ check:
 
 bench:
 	cargo bench -p hawksbill-benches -p hawksbill-hosting-benches
+
+wheel:
+	.ci/need cargo cc venv
+	.ci/wheel "$(PYTHON)"
 
 # Peers that need a compiler are left out where there is none; wrk and h2load are used where they are there.
 bench-load:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -40,10 +39,14 @@ def ours() -> Path:
     """Builds and installs this checkout as it is shipped; gives the program."""
     programs = _environment("load-hawksbill")
     _need(programs, [DJANGO])
-    print("load: building Hawksbill with the profile dist; the first time takes some minutes", flush=True)
-    profile = {"MATURIN_PEP517_ARGS": "--profile dist"}
-    if error := _pip(programs, ["--force-reinstall", "--no-deps", str(ROOT / "python")], profile):
-        raise Failed(f"Hawksbill cannot be built: {error}")
+    print("load: building the wheel as it is shipped; the first time takes some minutes", flush=True)
+    words = [str(ROOT / ".ci" / "wheel"), sys.executable]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=PATIENCE)
+    wheel = done.stdout.strip()
+    if done.returncode or not wheel:
+        raise Failed("the wheel cannot be built, for the reason above")
+    if error := _pip(programs, ["--force-reinstall", "--no-deps", wheel]):
+        raise Failed(f"Hawksbill cannot be installed: {error}")
     return programs / "hawksbill"
 
 
@@ -98,7 +101,7 @@ def _need(programs: Path, packages: Sequence[str]) -> None:
         raise Failed(f"{' '.join(packages)} cannot be installed: {error}")
 
 
-def _pip(programs: Path, words: Sequence[str], env: dict[str, str] | None = None) -> str | None:
+def _pip(programs: Path, words: Sequence[str]) -> str | None:
     """Runs pip install; gives the end of what it said if it failed."""
     command = [
         str(programs / "python"),
@@ -109,7 +112,5 @@ def _pip(programs: Path, words: Sequence[str], env: dict[str, str] | None = None
         "install",
         *words,
     ]
-    done = subprocess.run(
-        command, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=PATIENCE
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     return None if done.returncode == 0 else " / ".join(done.stderr.strip().splitlines()[-2:])
