@@ -39,8 +39,9 @@ pub(crate) trait Crew: Send + Sync {
     /// A thread that led has been away for a tick: sees whether its call waits for something.
     fn is_held_up(self: Arc<Self>);
 
-    /// Sees to it that the requests that wait are served. True: nothing speaks against a leader from the crew.
-    fn look(self: Arc<Self>) -> bool;
+    /// Sees to it that the requests that wait are served. `None`: nothing speaks against a leader from the crew; else when
+    /// to look again.
+    fn look(self: Arc<Self>) -> Option<Duration>;
 
     /// Calls a thread for the requests that wait while the leader waits for something itself.
     fn stand_in(self: Arc<Self>);
@@ -297,10 +298,8 @@ impl Lead {
         }
         let Some(crew) = self.crew().filter(|_| !self.is_recalled()) else { return Poll::Pending };
         while tick.as_mut().poll(cx).is_ready() {
-            if crew.clone().look() {
-                return Poll::Ready(Turn::HandOver);
-            }
-            tick.as_mut().reset(Instant::now() + TICK);
+            let Some(again) = crew.clone().look() else { return Poll::Ready(Turn::HandOver) };
+            tick.as_mut().reset(Instant::now() + again.max(TICK));
         }
         Poll::Pending
     }

@@ -30,6 +30,8 @@ mod watch;
 const COMPUTING: Duration = Duration::from_millis(5);
 /// How long jobs call threads at once after calls were seen to wait.
 const EAGER: Duration = Duration::from_millis(100);
+/// How often to look meanwhile whether that is still so.
+const SELDOM: Duration = Duration::from_millis(10);
 
 /// What the threads of a pool do.
 pub(crate) trait Work: Send + Sync + 'static {
@@ -91,12 +93,16 @@ impl<J> State<J> {
     }
 
     fn is_eager(&mut self) -> bool {
-        let Some(until) = self.eager else { return false };
-        if Instant::now() < until {
-            return true;
+        self.eager_for().is_some()
+    }
+
+    /// How long it is eager yet.
+    fn eager_for(&mut self) -> Option<Duration> {
+        let left = self.eager?.checked_duration_since(Instant::now());
+        if left.is_none() {
+            self.eager = None;
         }
-        self.eager = None;
-        false
+        left
     }
 }
 
@@ -399,9 +405,16 @@ impl<W: Work> Crew for Inner<W> {
         }
     }
 
-    fn look(self: Arc<Self>) -> bool {
+    fn look(self: Arc<Self>) -> Option<Duration> {
         let mut state = self.lock();
-        !state.stopping && self.attend(&mut state) && !state.is_eager() && state.idle > 0
+        if state.stopping || !self.attend(&mut state) {
+            return Some(Duration::ZERO);
+        }
+        // While each job gets a thread at once there is nothing to see.
+        if let Some(left) = state.eager_for() {
+            return Some(left.min(SELDOM));
+        }
+        if state.idle > 0 { None } else { Some(Duration::ZERO) }
     }
 
     fn stand_in(self: Arc<Self>) {
