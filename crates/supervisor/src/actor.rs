@@ -22,11 +22,11 @@ use crate::handle::{Answers, Command, Failure};
 use crate::job::Job;
 use crate::plan::{Plan, Pool};
 use crate::pool::Running;
-use crate::process::{Process, with_jitter};
+use crate::process::Process;
 use crate::reap;
 use crate::status::{PoolStatus, State, Status};
 use crate::supervisor::Settings;
-use crate::wire::{Beat, Order, Report, Start, VERSION};
+use crate::wire::{Order, Report, Start, VERSION};
 
 /// How long the streams of a process that has ended are still listened to: its own children may hold them open.
 const LINGER: Duration = Duration::from_millis(300);
@@ -97,10 +97,16 @@ impl Actor {
     /// Runs until everything has been stopped.
     pub(crate) async fn run(mut self) {
         let mut asked = true;
+        // A program that takes over has not seen who ended meanwhile.
+        self.reap();
         loop {
             let wake = self.next_deadline();
             tokio::select! {
                 command = self.commands.recv(), if asked => match command {
+                    Some(Command::Upgrade(program, note, reply)) => {
+                        let failure = self.upgrade(&program, note).await;
+                        let _ = reply.send(failure);
+                    }
                     Some(command) => self.obey(command),
                     // Nobody can ask for anything any more.
                     None => {
@@ -149,6 +155,8 @@ impl Actor {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Apply(..) | Command::Reload(..) => self.jobs.push_back(command),
+            // Awaited where the loop can wait.
+            Command::Upgrade(..) => {}
             Command::Rollback(pool, reply) => {
                 let _ = reply.send(self.rollback(&pool));
             }
@@ -223,29 +231,7 @@ impl Actor {
         };
         let failed = |error: std::io::Error| Failure::of(pool, error.to_string());
         let spawned = crate::spawn::spawn(spec, launcher, find).map_err(failed)?;
-        let mut process = Process {
-            id,
-            pool: pool.to_owned(),
-            generation,
-            spec: Arc::clone(spec),
-            pid: spawned.pid,
-            state: State::Starting,
-            started: now,
-            since: now,
-            deadline: now.checked_add(spec.start_timeout),
-            connection: None,
-            known: false,
-            open: 0,
-            exit: None,
-            killed: false,
-            info: Value::Null,
-            beat: Beat::default(),
-            failure: None,
-            lines: VecDeque::new(),
-            due: with_jitter(&spec.recycle, id),
-            retiring: None,
-            keep: false,
-        };
+        let mut process = Process::new(id, pool, generation, Arc::clone(spec), spawned.pid, now);
         let connected =
             self.connect(&mut process, spawned.channel, Vec::new(), spawned.stdout, spawned.stderr);
         if let Err(error) = connected {
@@ -272,6 +258,9 @@ impl Actor {
     ) -> std::io::Result<()> {
         for (is_stderr, output) in [(false, stdout), (true, stderr)] {
             if let Some(output) = output {
+                if let Some(kept) = process.outputs.get_mut(usize::from(is_stderr)) {
+                    *kept = Some(output.try_clone()?);
+                }
                 read_lines(process.id, is_stderr, output, self.notes.clone())?;
                 process.open += 1;
             }

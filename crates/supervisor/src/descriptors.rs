@@ -54,6 +54,14 @@ impl Descriptors {
         self.0.retain(|name, _| wanted(name));
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.0.values()
+    }
+
+    pub(crate) fn into_all(self) -> Vec<OwnedFd> {
+        self.0.into_values().collect()
+    }
+
     pub(crate) fn numbers(&self) -> BTreeMap<String, RawFd> {
         self.0.iter().map(|(name, descriptor)| (name.clone(), descriptor.as_raw_fd())).collect()
     }

@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::descriptors::Descriptors;
 use crate::event::Event;
-use crate::plan::Plan;
+use crate::plan::{Plan, Program};
 use crate::status::Status;
 
 /// Asks a supervisor. Cheap to clone.
@@ -100,6 +100,7 @@ pub(crate) enum Command {
     Tell(String, Value, Reply<usize>),
     LogLevel(String),
     Query(Option<String>, String, Duration, oneshot::Sender<Answers>),
+    Upgrade(Program, Value, oneshot::Sender<Failure>),
 }
 
 /// The answers of the processes, by their numbers. Who did not answer in time is not among them.
@@ -182,6 +183,20 @@ impl Handle {
         let (reply, answers) = oneshot::channel();
         let _ = self.commands.send(Command::Query(pool, name.into(), timeout, reply)).await;
         answers.await.unwrap_or_default()
+    }
+
+    /// Has another program, a newer version of this one say, take this one's place: under the same process number, with
+    /// the same descriptors and processes, which serve on meanwhile. It is tried first, and finds the state and `note` in
+    /// [`Resume`](crate::Resume). Returns with a failure only: nothing has changed then.
+    ///
+    /// A signal that comes before the new program listens for signals ends it.
+    pub async fn upgrade(&self, program: Program, note: Value) -> Failure {
+        let gone = || Failure::new("the supervisor has ended");
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Upgrade(program, note, reply)).await.is_err() {
+            return gone();
+        }
+        answer.await.unwrap_or_else(|_| gone())
     }
 
     /// What happens from now on. Who reads slowly misses some.

@@ -43,6 +43,7 @@ mod status;
 mod stop;
 mod supervisor;
 pub mod systemd;
+mod upgrade;
 mod wire;
 
 pub use descriptors::Descriptors;
@@ -54,4 +55,5 @@ pub use plan::{Identity, Limit, Output, Plan, Pool, Program, Recycle, Restart, S
 pub use signals::{Received, Signals};
 pub use status::{PoolStatus, ProcessStatus, State, Status};
 pub use supervisor::{Lines, Settings, Supervisor};
+pub use upgrade::Resume;
 pub use wire::{Beat, Member, Order, Start, VERSION};

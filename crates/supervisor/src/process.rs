@@ -1,6 +1,7 @@
 //! One process as the supervisor sees it.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,9 +48,46 @@ pub(crate) struct Process {
     pub(crate) retiring: Option<(String, Instant)>,
     /// Whether it is to be paused, not ended, once it has left.
     pub(crate) keep: bool,
+    /// Where its output is read, for a program that takes over: standard output, standard error.
+    pub(crate) outputs: [Option<OwnedFd>; 2],
 }
 
 impl Process {
+    /// One that has just been started.
+    pub(crate) fn new(
+        id: u64,
+        pool: &str,
+        generation: u64,
+        spec: Arc<Pool>,
+        pid: Pid,
+        started: Instant,
+    ) -> Self {
+        Self {
+            id,
+            pool: pool.to_owned(),
+            generation,
+            pid,
+            state: State::Starting,
+            started,
+            since: started,
+            deadline: started.checked_add(spec.start_timeout),
+            connection: None,
+            known: false,
+            open: 0,
+            exit: None,
+            killed: false,
+            info: Value::Null,
+            beat: Beat::default(),
+            failure: None,
+            lines: VecDeque::new(),
+            due: with_jitter(&spec.recycle, id),
+            retiring: None,
+            keep: false,
+            outputs: [None, None],
+            spec,
+        }
+    }
+
     pub(crate) fn of(&self) -> Of {
         Of { pool: self.pool.clone(), process: self.id, generation: self.generation }
     }

@@ -1,9 +1,8 @@
 //! One process is started.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -90,22 +89,4 @@ fn command(pool: &Pool, launcher: &[String], inherited: &mut Descriptors) -> io:
         command.env_remove(name);
     }
     Ok(command)
-}
-
-impl Descriptors {
-    fn into_all(mut self) -> Vec<OwnedFd> {
-        let names: Vec<String> = self.names().map(str::to_owned).collect();
-        names.iter().filter_map(|name| self.take(name)).collect()
-    }
-}
-
-/// The numbers that a program which takes this one's place will find.
-pub(crate) fn keep_open(descriptors: &BTreeMap<String, OwnedFd>) -> io::Result<BTreeMap<String, i32>> {
-    descriptors
-        .iter()
-        .map(|(name, descriptor)| {
-            rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty())?;
-            Ok((name.clone(), descriptor.as_raw_fd()))
-        })
-        .collect()
 }

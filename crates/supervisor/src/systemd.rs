@@ -15,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::descriptors::{Descriptors, VARIABLE, adopt};
 
 /// What no child inherits: it would take itself for the service.
-pub(crate) const VARIABLES: [&str; 7] = [
+pub(crate) const VARIABLES: [&str; 9] = [
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
@@ -23,6 +23,8 @@ pub(crate) const VARIABLES: [&str; 7] = [
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
     VARIABLE,
+    "HAWKSBILL_RESUME",
+    "HAWKSBILL_RESUME_TRIAL",
 ];
 
 /// The first number of a socket that is handed over (`sd_listen_fds(3)`).

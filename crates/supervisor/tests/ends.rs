@@ -2,89 +2,15 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use common::{LIMIT, kill, plan, pool, role, runs, supervise, supervise_with, until, worker};
-use hawksbill_supervisor::{
-    Apply, Descriptors, Identity, Limit, Output, Plan, Pool, Received, Settings, Signals, systemd,
-};
+use common::program::{activated, field, numbers, said, supervisor};
+use common::{LIMIT, kill, plan, pool, role, runs, supervise, until, worker};
+use hawksbill_supervisor::{Apply, Identity, Limit, Output, Plan, Pool};
 use rustix::process::Signal;
 use serde_json::json;
-
-/// This program as a supervisor, with what it says.
-fn supervisor(
-    through: &[&str],
-    env: &[(&str, &str)],
-) -> (std::process::Child, BufReader<std::process::ChildStdout>) {
-    let own = role("as_supervisor");
-    let mut words = through.iter().copied().chain([own.path.as_str()]);
-    let mut command = Command::new(words.next().unwrap());
-    command.args(words).args(&own.args).env("AS_SUPERVISOR", "1").envs(env.iter().copied());
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let stdout = BufReader::new(child.stdout.take().unwrap());
-    (child, stdout)
-}
-
-/// Reads on until something is said with this word before it.
-fn said(from: &mut BufReader<std::process::ChildStdout>, word: &str) -> Vec<String> {
-    let mut line = String::new();
-    loop {
-        line.clear();
-        assert!(from.read_line(&mut line).unwrap() > 0, "nothing is said about '{word}'");
-        // The test harness does not end its own line.
-        if let Some((_, rest)) = line.trim_end().split_once(&format!("{word}:")) {
-            return rest.split(' ').filter(|part| !part.is_empty()).map(str::to_owned).collect();
-        }
-    }
-}
-
-/// Not a test but a program around a supervisor.
-#[test]
-fn as_supervisor() {
-    if std::env::var_os("AS_SUPERVISOR").is_none() {
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut signals = Signals::new().unwrap();
-        let sockets = systemd::sockets().unwrap();
-        println!("\nsockets: {}", sockets.names().collect::<Vec<_>>().join(" "));
-        let notifier = systemd::Notifier::from_environment();
-        println!("watchdog: {:?}", notifier.watchdog());
-        let inherit = sockets.names().map(str::to_owned).collect();
-        let running = supervise_with(Settings::default(), sockets);
-        let drain = std::env::var("DRAIN").map_or(0, |millis| millis.parse().unwrap());
-        let shop = Pool { inherit, stop_timeout: Duration::from_secs(1), ..pool(2, json!({"drain": drain})) };
-        running.handle.apply(Apply::new(plan([("shop", shop)]))).await.unwrap();
-        let pids: Vec<String> = running.serving("shop").await.iter().map(u32::to_string).collect();
-        println!("serving: {}", pids.join(" "));
-        notifier.ready("two processes");
-        loop {
-            let signal = signals.next().await;
-            println!("signal: {}", signal.name());
-            match signal {
-                Received::Reload => {
-                    notifier.reloading();
-                    running.handle.reload([], Duration::ZERO).await.unwrap();
-                    notifier.ready("reloaded");
-                }
-                Received::User1 => notifier.alive(),
-                _ => break,
-            }
-        }
-        notifier.stopping();
-        running.stop().await;
-    });
-    std::process::exit(0);
-}
-
-fn numbers(words: &[String]) -> Vec<u32> {
-    words.iter().map(|word| word.parse().unwrap()).collect()
-}
 
 #[tokio::test]
 async fn no_process_outlives_a_supervisor_that_is_killed() {
@@ -112,11 +38,42 @@ async fn signals_reload_and_end() {
 }
 
 #[tokio::test]
+async fn another_program_takes_over_while_processes_serve() {
+    let (mut child, mut stdout) = supervisor(&[], &[]);
+    let mut pids = numbers(&said(&mut stdout, "serving"));
+    for _ in 0..2 {
+        kill(child.id(), Signal::USR2);
+        let refusal = said(&mut stdout, "upgrade").join(" ");
+        assert!(
+            refusal.starts_with("the new program does not take over: on trial it ended with"),
+            "{refusal}"
+        );
+        kill(child.id(), Signal::USR2);
+        assert_eq!(numbers(&said(&mut stdout, "resumed")), pids);
+        assert_eq!(said(&mut stdout, "told"), ["since", "the", "start"]);
+        // It looks after the processes that another program has started.
+        kill(pids[0], Signal::KILL);
+        let whole = loop {
+            kill(child.id(), Signal::USR1);
+            let whole = numbers(&said(&mut stdout, "whole"));
+            if !whole.contains(&pids[0]) {
+                break whole;
+            }
+        };
+        assert!(whole.len() == 2 && whole.contains(&pids[1]));
+        pids = whole;
+    }
+    kill(child.id(), Signal::HUP);
+    until(|| async { (!pids.iter().any(|&pid| runs(pid))).then_some(()) }).await;
+    kill(child.id(), Signal::TERM);
+    assert!(child.wait().unwrap().success());
+}
+
+#[tokio::test]
 async fn the_first_process_of_a_container_takes_orphans_in() {
-    let through = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"];
+    let mut through = vec!["unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"];
     if !rustix::process::geteuid().is_root() {
-        println!("only root makes a process namespace");
-        return;
+        through.extend(["--user", "--map-root-user"]);
     }
     let (mut child, mut stdout) = supervisor(&through, &[]);
     said(&mut stdout, "serving");
@@ -126,16 +83,21 @@ async fn the_first_process_of_a_container_takes_orphans_in() {
         first.trim().parse::<u32>().unwrap()
     };
     let first = children();
+    let inside = || {
+        // Of whichever thread.
+        let tasks = std::fs::read_dir(format!("/proc/{first}/task")).unwrap();
+        let of = |task: std::fs::DirEntry| {
+            std::fs::read_to_string(task.path().join("children")).unwrap_or_default()
+        };
+        tasks.map(|task| of(task.unwrap()).split_whitespace().count()).sum::<usize>()
+    };
+    assert_eq!(inside(), 2);
     // An orphan is born in there, and dies.
-    let orphan = "sh -c 'sleep 0.1 & exit'";
+    let orphan = "sleep 0.5 & exit";
     let entered = Command::new("nsenter").args(["-t", &first.to_string(), "-p", "sh", "-c", orphan]).status();
     assert!(entered.unwrap().success());
-    let zombies = || {
-        let all = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
-        all.split_whitespace().filter(|pid| !runs(pid.parse().unwrap())).count()
-    };
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    until(|| async { (zombies() == 0).then_some(()) }).await;
+    until(|| async { (inside() == 3).then_some(()) }).await;
+    until(|| async { (inside() == 2).then_some(()) }).await;
     kill(first, Signal::TERM);
     assert!(child.wait().unwrap().success());
 }
@@ -173,18 +135,6 @@ async fn sockets_are_taken_over_and_progress_is_told() {
     assert!(child.wait().unwrap().success());
 }
 
-/// A supervisor that was handed a socket, as systemd does: descriptor 3, its own number in `LISTEN_PID`.
-fn activated(env: &[(&str, &str)]) -> (std::process::Child, BufReader<std::process::ChildStdout>) {
-    use std::os::fd::AsRawFd;
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
-    let script = format!(
-        "exec 3<&{}; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web; exec \"$0\" \"$@\"",
-        listener.as_raw_fd()
-    );
-    supervisor(&["bash", "-c", &script], env)
-}
-
 /// Not a test but a launcher.
 #[test]
 fn as_launcher() {
@@ -201,18 +151,8 @@ fn launched(name: &str, pool: Pool) -> Plan {
     Plan { launcher, ..plan([(name, pool)]) }
 }
 
-fn field(pid: u32, name: &str) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).unwrap();
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[tokio::test]
 async fn a_pool_is_another_user_with_limits() {
-    if !rustix::process::geteuid().is_root() {
-        println!("only root becomes another user");
-        return;
-    }
     let identity = Identity {
         user: Some("nobody".into()),
         groups: Some(vec!["65534".into(), "1234".into()]),
@@ -226,7 +166,14 @@ async fn a_pool_is_another_user_with_limits() {
     nap.program.path = "sleep".into();
     nap.program.args = vec!["60".into()];
     nap.program.dir = Some("/".into());
-    running.handle.apply(Apply::new(launched("nap", nap.clone()))).await.unwrap();
+    let applied = running.handle.apply(Apply::new(launched("nap", nap))).await;
+    if !rustix::process::geteuid().is_root() {
+        // What does not speak counts as ready once it runs; the launcher's failure is a death.
+        until(|| async { (running.handle.status().await?.pools["nap"].deaths > 0).then_some(()) }).await;
+        running.stop().await;
+        return;
+    }
+    applied.unwrap();
     let pid = running.serving("nap").await[0];
     until(|| async { (field(pid, "Name") == "sleep").then_some(()) }).await;
     assert_eq!(field(pid, "Uid"), "65534 65534 65534 65534");
@@ -236,7 +183,12 @@ async fn a_pool_is_another_user_with_limits() {
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().nth(3), Some("123"));
-    assert!(Path::new(&format!("/proc/{pid}/fd/3")).symlink_metadata().is_err(), "nothing is left open");
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let mut open = open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    assert!(
+        !open.any(|file| file.to_string_lossy().contains("hawksbill")),
+        "the order to launch is left open"
+    );
     running.stop().await;
 }
 
@@ -268,5 +220,4 @@ fn a_worker_that_nobody_started_does_not_begin() {
     child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
     assert!(!child.wait().unwrap().success());
     assert!(text.contains("the inherited descriptor 999 is not open"), "{text}");
-    drop(Descriptors::new());
 }

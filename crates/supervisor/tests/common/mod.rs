@@ -1,6 +1,8 @@
 //! A supervisor with real processes: this test program itself, started again as a worker.
 // Each test program uses a part of it.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
+
+pub(crate) mod program;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -61,11 +63,15 @@ pub(crate) fn supervise() -> Running {
 
 pub(crate) fn supervise_with(settings: Settings, descriptors: Descriptors) -> Running {
     let (supervisor, handle) = Supervisor::new(settings, descriptors).unwrap();
-    let events = handle.events();
-    Running { handle, events, task: tokio::spawn(supervisor.run()) }
+    Running::of(supervisor, handle)
 }
 
 impl Running {
+    pub(crate) fn of(supervisor: Supervisor, handle: Handle) -> Self {
+        let events = handle.events();
+        Self { handle, events, task: tokio::spawn(supervisor.run()) }
+    }
+
     pub(crate) async fn apply<const N: usize>(
         &self,
         pools: [(&str, Pool); N],
