@@ -205,11 +205,16 @@ impl Actor {
             let processes = processes.map(|process| process.status(now)).collect();
             (name.clone(), PoolStatus { processes, ..pool.status(now) })
         });
+        let mut pools: BTreeMap<String, PoolStatus> = pools.collect();
+        // Of pools that are not in the plan any more.
+        for process in self.processes.values().filter(|process| !self.pools.contains_key(&process.pool)) {
+            pools.entry(process.pool.clone()).or_default().processes.push(process.status(now));
+        }
         Status {
             pid: std::process::id(),
             applying: self.job.is_some(),
             stopping: self.stopping.is_some(),
-            pools: pools.collect(),
+            pools,
         }
     }
 
@@ -284,9 +289,12 @@ impl Actor {
                     process.wrote(line);
                 }
             }
-            Note::Closed(id) => {
-                if let Some(process) = self.processes.get_mut(&id) {
-                    process.open = process.open.saturating_sub(1);
+            Note::Closed(id, is_channel) => {
+                let Some(process) = self.processes.get_mut(&id) else { return };
+                process.open = process.open.saturating_sub(1);
+                if is_channel {
+                    // It is about to end. If it does not, it is replaced when somebody looks.
+                    process.connection = None;
                 }
             }
         }
@@ -375,10 +383,11 @@ impl Actor {
         self.check_deadlines(now);
         self.let_go(now);
         self.work(now);
+        let looks = self.looks(now);
         if self.stopping.is_some() {
             self.stop_in_order(now);
         } else {
-            self.maintain(now);
+            self.maintain(looks, now);
         }
         self.gather(now);
     }
@@ -428,7 +437,7 @@ impl Actor {
     }
 
     /// Whether it is time to look at memory and load again.
-    pub(crate) fn looks(&mut self, now: Instant) -> bool {
+    fn looks(&mut self, now: Instant) -> bool {
         let due = now >= self.looked + LOOK;
         if due {
             self.looked = now;

@@ -24,8 +24,8 @@ pub(crate) enum Note {
     Report(u64, Report),
     /// It wrote a line; true: on standard error.
     Line(u64, bool, String),
-    /// One of its streams has come to its end.
-    Closed(u64),
+    /// One of its streams has come to its end; true: the channel.
+    Closed(u64, bool),
 }
 
 /// A process's channel. When it is dropped what was ordered is still written.
@@ -85,7 +85,7 @@ async fn converse(
                 Ok(_) => {}
             }
         }
-        let _ = notes.send(Note::Closed(process));
+        let _ = notes.send(Note::Closed(process, true));
         std::future::pending::<()>().await;
     };
     let writing = async {
@@ -144,7 +144,7 @@ pub(crate) fn read_lines(
                 break;
             }
         }
-        let _ = notes.send(Note::Closed(process));
+        let _ = notes.send(Note::Closed(process, false));
     });
     Ok(())
 }

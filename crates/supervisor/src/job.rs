@@ -261,6 +261,7 @@ impl Actor {
                     self.pools.remove(&name);
                 }
             }
+            self.adjust();
         }
         let new: Vec<u64> = self
             .processes

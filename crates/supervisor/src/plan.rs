@@ -186,7 +186,7 @@ pub struct Recycle {
 }
 
 /// What follows when a process dies. The first replacement comes at once; where processes keep dying soon after they
-/// began to serve, each wait is twice the one before.
+/// began to serve, each wait is twice the one before. While others of the pool serve on, no wait is longer than the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Restart {
@@ -203,7 +203,7 @@ pub struct Restart {
 impl Default for Restart {
     fn default() -> Self {
         Self {
-            soon: Duration::from_secs(1),
+            soon: Duration::from_millis(500),
             first: Duration::from_millis(250),
             longest: Duration::from_secs(30),
             stable: Duration::from_secs(10),

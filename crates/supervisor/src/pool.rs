@@ -108,8 +108,9 @@ impl Running {
         self.warm.as_ref().map(|warm| warm.until).into_iter().chain(self.not_before)
     }
 
-    /// A process has died that nobody had asked to; gives how long the next start is put off.
-    pub(crate) fn lost(&mut self, served: Option<Duration>, now: Instant) -> Duration {
+    /// A process has died that nobody had asked to; gives how long the next start is put off. Not long while `others`
+    /// serve well: it is not the program that fails then.
+    pub(crate) fn lost(&mut self, served: Option<Duration>, others: bool, now: Instant) -> Duration {
         let restart = &self.spec.restart;
         self.deaths += 1;
         match served {
@@ -120,7 +121,8 @@ impl Running {
         let wait = if served.is_some_and(|served| served >= restart.soon) {
             Duration::ZERO
         } else {
-            restart.wait(self.series)
+            let wait = restart.wait(self.series);
+            if others { wait.min(restart.first) } else { wait }
         };
         self.not_before = (!wait.is_zero()).then(|| now + wait);
         wait
@@ -187,8 +189,7 @@ impl Actor {
     }
 
     /// Keeps all pools as they should be.
-    pub(crate) fn maintain(&mut self, now: Instant) {
-        let looks = self.looks(now);
+    pub(crate) fn maintain(&mut self, looks: bool, now: Instant) {
         let names: Vec<String> = self.pools.keys().cloned().collect();
         for name in names {
             self.end_warmth(&name, now);
@@ -305,7 +306,7 @@ impl Actor {
                 tracing::error!(target: "hawksbill::supervisor", "{failure}");
                 if let Some(pool) = self.pools.get_mut(name) {
                     pool.last_death = Some(failure.reason);
-                    pool.lost(None, now);
+                    pool.lost(None, false, now);
                 }
                 return;
             }

@@ -161,8 +161,11 @@ impl Process {
         self.failure.take().or_else(|| (!lines.is_empty()).then(|| Vec::from(lines).join("\n")))
     }
 
-    /// Why it is to be replaced although nothing is wrong.
+    /// Why it is to be replaced although it serves.
     pub(crate) fn is_due(&self, now: Instant) -> Option<String> {
+        if self.spec.speaks && self.connection.is_none() {
+            return Some("it has closed its channel".to_owned());
+        }
         if self.due.requests.is_some_and(|most| self.beat.requests >= most) {
             return Some(format!("it has served {} requests", self.beat.requests));
         }

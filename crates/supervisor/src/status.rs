@@ -23,8 +23,8 @@ pub struct Status {
     pub pools: BTreeMap<String, PoolStatus>,
 }
 
-/// A pool.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A pool. One without a generation is no part of the plan any more, and its processes are about to end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PoolStatus {
     /// The generation that serves.
     pub generation: u64,

@@ -36,12 +36,16 @@ impl Actor {
             self.fail_job(Failure { pool: Some(process.pool), reason, message }, now);
             return;
         }
+        let others = self.processes.values().any(|other| {
+            let served = now.saturating_duration_since(other.since);
+            other.pool == process.pool && other.serves() && served >= other.spec.restart.soon
+        });
         let Some(pool) = self.pools.get_mut(&process.pool) else { return };
         if pool.generation != process.generation {
             return;
         }
         pool.last_death = Some(reason);
-        let wait = pool.lost(matches!(was, State::Serving | State::Leaving).then_some(served), now);
+        let wait = pool.lost(matches!(was, State::Serving | State::Leaving).then_some(served), others, now);
         if !wait.is_zero() {
             self.happened(Event::PutOff { pool: process.pool, seconds: wait.as_secs_f64() });
         }

@@ -239,11 +239,17 @@ impl Actor {
         let mut said = Vec::new();
         let listening = tokio::io::AsyncReadExt::read_to_end(&mut stdout, &mut said);
         let in_time = tokio::time::timeout(PATIENCE, listening).await.is_ok();
-        if !in_time {
-            child.kill()?;
-        }
         // It has closed its standard output, so it is about to end; nothing else reaps it while this task waits.
-        let status = child.wait()?;
+        let deadline = Instant::now() + if in_time { PATIENCE } else { Duration::ZERO };
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if Instant::now() >= deadline {
+                child.kill()?;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
         let approved = String::from_utf8_lossy(&said).lines().any(|line| line.trim_end().ends_with(APPROVAL));
         match (in_time, status.success() && approved) {
             (true, true) => Ok(()),

@@ -94,7 +94,7 @@ pub enum Order {
         /// `error`, `warn`, `info`, `debug` or `trace`.
         level: String,
     },
-    /// A question, answered by [`Report::Answer`].
+    /// A question, answered by [`Reporter::answer`](crate::child::Reporter::answer).
     Query {
         /// Comes back with the answer.
         id: u64,
@@ -106,7 +106,7 @@ pub enum Order {
         /// What.
         value: Value,
     },
-    /// Who serves in a pool that this process's pool follows. To be answered by [`Report::Answer`] once nothing new
+    /// Who serves in a pool that this process's pool follows. To be answered by [`Reporter::answer`](crate::child::Reporter::answer) once nothing new
     /// goes to others: only then are they drained.
     Members {
         /// Comes back with the answer.
