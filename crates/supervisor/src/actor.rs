@@ -22,7 +22,7 @@ use crate::handle::{Answers, Command, Failure};
 use crate::job::Job;
 use crate::plan::{Plan, Pool};
 use crate::pool::Running;
-use crate::process::Process;
+use crate::process::{AT_ONCE, Process};
 use crate::reap;
 use crate::status::{PoolStatus, State, Status};
 use crate::supervisor::Settings;
@@ -214,6 +214,7 @@ impl Actor {
             pid: std::process::id(),
             applying: self.job.is_some(),
             stopping: self.stopping.is_some(),
+            descriptors: self.descriptors.names().map(str::to_owned).collect(),
             pools,
         }
     }
@@ -312,7 +313,13 @@ impl Actor {
                     self.happened(Event::Ready { of, info });
                 }
             }
-            Report::Failed { message } => process.failure = Some(message),
+            Report::Failed { message } => {
+                process.failure = Some(message);
+                if process.is_coming() {
+                    // It ends by itself, or is made to.
+                    process.deadline = Some(now + AT_ONCE);
+                }
+            }
             Report::Beat(beat) => process.beat = beat,
             Report::Stuck { what, detail } => {
                 let of = process.of();

@@ -24,7 +24,8 @@ pub struct Handle {
 pub struct Apply {
     /// What is to run from then on.
     pub plan: Plan,
-    /// Descriptors that the plan names and the supervisor does not have yet. Those that no pool names are closed.
+    /// Descriptors that the plan names and the supervisor does not have yet; another socket needs another name. Those that
+    /// no pool names any more are closed.
     pub descriptors: Descriptors,
     /// Pools that count as changed although they are not.
     pub force: BTreeSet<String>,

@@ -125,6 +125,9 @@ impl Actor {
         if let Some(unknown) = apply.force.iter().find(|name| !pools.contains_key(*name)) {
             return Err(Failure::of(unknown, "there is no such pool"));
         }
+        if let Some(known) = apply.descriptors.names().find(|name| self.descriptors.get(name).is_some()) {
+            return Err(Failure::new(format!("there is a descriptor named '{known}' already")));
+        }
         for (name, pool) in pools {
             if let Some(unknown) = pool.follows.iter().find(|other| !pools.contains_key(*other)) {
                 return Err(Failure::of(name, format!("it follows '{unknown}', which is no pool")));
@@ -262,6 +265,7 @@ impl Actor {
                 }
             }
             self.adjust();
+            self.tidy();
         }
         let new: Vec<u64> = self
             .processes
@@ -270,7 +274,6 @@ impl Actor {
             .map(|process| process.id)
             .collect();
         self.leave(new, false, now);
-        self.tidy();
         self.refuse(job.reply, failure);
     }
 
@@ -341,7 +344,10 @@ impl Actor {
         let mut wanted: BTreeSet<&str> = BTreeSet::new();
         let warm = self.pools.values().filter_map(|pool| pool.warm.as_ref());
         let specs = self.pools.values().map(|pool| &pool.spec).chain(warm.map(|warm| &warm.spec));
-        for spec in specs {
+        let job = self.job.iter();
+        let former = job.clone().filter_map(|job| job.watched.as_ref()).map(|watched| &watched.plan);
+        let planned = job.map(|job| &job.plan).chain(former).flat_map(|plan| plan.pools.values());
+        for spec in specs.map(AsRef::as_ref).chain(planned) {
             wanted.extend(spec.inherit.iter().map(String::as_str));
         }
         self.descriptors.retain(|name| wanted.contains(name));

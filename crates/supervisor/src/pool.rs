@@ -216,6 +216,7 @@ impl Actor {
         {
             let ids = self.of_generation(name, warm.generation);
             self.leave(ids, false, now);
+            self.tidy();
         }
     }
 

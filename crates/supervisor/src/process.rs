@@ -195,7 +195,7 @@ impl Process {
 }
 
 /// How long a process that is to end at once may take.
-const AT_ONCE: Duration = Duration::from_secs(2);
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// The limits of one process: lower by a part that depends on its number alone.
 pub(crate) fn with_jitter(recycle: &Recycle, process: u64) -> Recycle {

@@ -19,6 +19,8 @@ pub struct Status {
     pub applying: bool,
     /// Whether the supervisor is about to end.
     pub stopping: bool,
+    /// The names of the descriptors that processes can inherit.
+    pub descriptors: Vec<String>,
     /// The pools by name.
     pub pools: BTreeMap<String, PoolStatus>,
 }

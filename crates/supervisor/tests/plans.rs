@@ -177,6 +177,7 @@ async fn descriptors_are_inherited_by_name() {
         inherit: ["main".to_owned()].into(),
         ..pool(1, json!(greeting))
     };
+    let again = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let greeting = || async {
         let mut text = String::new();
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -190,8 +191,21 @@ async fn descriptors_are_inherited_by_name() {
     running.apply([("shop", greeter("\"two\""))]).await.unwrap();
     running.whole("shop", 1).await;
     assert_eq!(greeting().await, "\"\\\"two\\\"\"");
-    running.stop().await;
+    assert_eq!(running.handle.status().await.unwrap().descriptors, ["main"]);
+
+    // What is in use is not taken away; another socket comes with the plan that needs it, and the first one is closed.
+    let with = |name: &str| {
+        let mut descriptors = Descriptors::new();
+        descriptors.insert(name, again.try_clone().unwrap());
+        let pool = Pool { inherit: [name.to_owned()].into(), ..pool(1, json!({})) };
+        Apply { descriptors, ..Apply::new(plan([("shop", pool)])) }
+    };
+    assert!(running.handle.apply(with("main")).await.is_err());
+    running.handle.apply(with("other")).await.unwrap();
+    running.whole("shop", 1).await;
+    assert_eq!(running.handle.status().await.unwrap().descriptors, ["other"]);
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    running.stop().await;
 }
 
 /// Not a test but a worker: says its payload to whoever connects.

@@ -31,6 +31,8 @@ async fn a_first_start_that_fails_says_what_the_process_said() {
     let failing = [("shop", pool(1, json!({"start": "fail"}))), ("blog", pool(1, json!({})))];
     let failure = running.apply(failing).await.unwrap_err();
     assert_eq!(failure.pool.as_deref(), Some("shop"));
+    let lingering = running.apply([("shop", pool(1, json!({"start": "fail", "then": 60_000})))]).await;
+    assert_eq!(lingering.unwrap_err().message, failure.message);
     assert_eq!(failure.message.as_deref(), Some("Traceback: no module named 'shop'"));
     assert!(failure.reason.ends_with("ended while it started: exit code 3"), "{failure}");
     let status = running.handle.status().await.unwrap();

@@ -158,6 +158,8 @@ fn work(child: &Child, mut orders: Orders) -> ! {
     match script["start"].as_str() {
         Some("fail") => {
             reporter.failed("Traceback: no module named 'shop'");
+            // One that does not end by itself.
+            std::thread::sleep(Duration::from_millis(script["then"].as_u64().unwrap_or(0)));
             std::process::exit(3);
         }
         Some("die") => {
