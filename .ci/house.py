@@ -12,7 +12,13 @@ import sys
 
 GROUND = {"hawksbill-core"}
 FIRST = {"hawksbill-websocket"}
-FLOOR = {"hawksbill-server", "hawksbill-router", "hawksbill-layers", "hawksbill-apps"}
+FLOOR = {
+    "hawksbill-server",
+    "hawksbill-router",
+    "hawksbill-layers",
+    "hawksbill-apps",
+    "hawksbill-supervisor",
+}
 
 ALLOWED = {
     "hawksbill-core": set(),

@@ -1,0 +1,454 @@
+//! The one task that knows and decides everything.
+//!
+//! Whatever happens (a command, a report, a death, a deadline) changes what is known, and then [`Actor::settle`] does
+//! what follows from it. Nothing else starts or ends processes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::signal::unix::Signal;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::announce::Announcement;
+use crate::connection::{Connection, Note, read_lines};
+use crate::descriptors::Descriptors;
+use crate::event::Event;
+use crate::exit::Exit;
+use crate::handle::{Answers, Command, Failure};
+use crate::job::Job;
+use crate::plan::{Plan, Pool};
+use crate::pool::Running;
+use crate::process::{AT_ONCE, Process};
+use crate::reap;
+use crate::status::{PoolStatus, State, Status};
+use crate::supervisor::Settings;
+use crate::wire::{Order, Report, Start, VERSION};
+
+/// How long the streams of a process that has ended are still listened to: its own children may hold them open.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// How often memory and load are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+pub(crate) struct Actor {
+    pub(crate) settings: Settings,
+    pub(crate) plan: Plan,
+    pub(crate) pools: BTreeMap<String, Running>,
+    pub(crate) processes: BTreeMap<u64, Process>,
+    pub(crate) descriptors: Descriptors,
+    pub(crate) announcements: Vec<Announcement>,
+    pub(crate) job: Option<Job>,
+    pub(crate) jobs: VecDeque<Command>,
+    pub(crate) stopping: Option<Vec<oneshot::Sender<()>>>,
+    queries: Vec<Gathering>,
+    pub(crate) last_number: u64,
+    pub(crate) last_generation: u64,
+    pub(crate) looked: Instant,
+    commands: mpsc::Receiver<Command>,
+    events: broadcast::Sender<Event>,
+    pub(crate) notes: mpsc::UnboundedSender<Note>,
+    reports: mpsc::UnboundedReceiver<Note>,
+    children: Signal,
+}
+
+struct Gathering {
+    id: u64,
+    waits_for: usize,
+    answers: Answers,
+    reply: oneshot::Sender<Answers>,
+    deadline: Instant,
+}
+
+impl Actor {
+    pub(crate) fn new(
+        settings: Settings,
+        descriptors: Descriptors,
+        commands: mpsc::Receiver<Command>,
+        events: broadcast::Sender<Event>,
+        children: Signal,
+    ) -> Self {
+        let (notes, reports) = mpsc::unbounded_channel();
+        Self {
+            settings,
+            plan: Plan::default(),
+            pools: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            descriptors,
+            announcements: Vec::new(),
+            job: None,
+            jobs: VecDeque::new(),
+            stopping: None,
+            queries: Vec::new(),
+            last_number: 0,
+            last_generation: 0,
+            looked: Instant::now(),
+            commands,
+            events,
+            notes,
+            reports,
+            children,
+        }
+    }
+
+    /// Runs until everything has been stopped.
+    pub(crate) async fn run(mut self) {
+        let mut asked = true;
+        // A program that takes over has not seen who ended meanwhile.
+        self.reap();
+        loop {
+            let wake = self.next_deadline();
+            tokio::select! {
+                command = self.commands.recv(), if asked => match command {
+                    Some(Command::Upgrade(program, note, reply)) => {
+                        let failure = self.upgrade(&program, note).await;
+                        let _ = reply.send(failure);
+                    }
+                    Some(command) => self.obey(command),
+                    // Nobody can ask for anything any more.
+                    None => {
+                        asked = false;
+                        self.stop(false, None);
+                    }
+                },
+                Some(note) = self.reports.recv() => {
+                    self.note(note);
+                    while let Ok(note) = self.reports.try_recv() {
+                        self.note(note);
+                    }
+                }
+                _ = self.children.recv() => {}
+                () = sleep_until(wake) => {}
+            }
+            self.reap();
+            self.settle(Instant::now());
+            if self.is_done() {
+                return;
+            }
+        }
+    }
+
+    fn is_done(&mut self) -> bool {
+        if self.stopping.is_none() || !self.processes.is_empty() {
+            return false;
+        }
+        for waiting in self.stopping.take().unwrap_or_default() {
+            let _ = waiting.send(());
+        }
+        true
+    }
+
+    pub(crate) fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    pub(crate) fn happened(&self, event: Event) {
+        tracing::debug!(target: "hawksbill::supervisor", ?event);
+        // Nobody need listen.
+        let _ = self.events.send(event);
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Apply(..) | Command::Reload(..) => self.jobs.push_back(command),
+            // Awaited where the loop can wait.
+            Command::Upgrade(..) => {}
+            Command::Rollback(pool, reply) => {
+                let _ = reply.send(self.rollback(&pool));
+            }
+            Command::Scale(pool, count, reply) => {
+                let _ = reply.send(self.scale(&pool, count));
+            }
+            Command::Stop(at_once, reply) => self.stop(at_once, Some(reply)),
+            Command::Status(reply) => {
+                let _ = reply.send(self.status());
+            }
+            Command::Tell(pool, value, reply) => {
+                let _ = reply.send(self.tell(&pool, &value));
+            }
+            Command::LogLevel(level) => {
+                for process in self.processes.values() {
+                    process.say(&Order::LogLevel { level: level.clone() });
+                }
+            }
+            Command::Query(pool, name, timeout, reply) => self.query(pool.as_deref(), &name, timeout, reply),
+        }
+    }
+
+    fn tell(&self, pool: &str, value: &Value) -> Result<usize, Failure> {
+        if !self.pools.contains_key(pool) {
+            return Err(Failure::of(pool, "there is no such pool"));
+        }
+        let listening = self.processes.values().filter(|process| process.pool == pool && process.known);
+        Ok(listening.inspect(|process| process.say(&Order::Tell { value: value.clone() })).count())
+    }
+
+    fn query(&mut self, pool: Option<&str>, name: &str, timeout: Duration, reply: oneshot::Sender<Answers>) {
+        let id = self.number();
+        let asked = self.processes.values().filter(|process| {
+            process.known && process.exit.is_none() && pool.is_none_or(|pool| process.pool == pool)
+        });
+        let waits_for =
+            asked.inspect(|process| process.say(&Order::Query { id, name: name.to_owned() })).count();
+        let deadline = Instant::now() + timeout;
+        self.queries.push(Gathering { id, waits_for, answers: Answers::new(), reply, deadline });
+    }
+
+    fn status(&self) -> Status {
+        let now = Instant::now();
+        let pools = self.pools.iter().map(|(name, pool)| {
+            let processes = self.processes.values().filter(|process| &process.pool == name);
+            let processes = processes.map(|process| process.status(now)).collect();
+            (name.clone(), PoolStatus { processes, ..pool.status(now) })
+        });
+        let mut pools: BTreeMap<String, PoolStatus> = pools.collect();
+        // Of pools that are not in the plan any more.
+        for process in self.processes.values().filter(|process| !self.pools.contains_key(&process.pool)) {
+            pools.entry(process.pool.clone()).or_default().processes.push(process.status(now));
+        }
+        Status {
+            pid: std::process::id(),
+            applying: self.job.is_some(),
+            stopping: self.stopping.is_some(),
+            descriptors: self.descriptors.names().map(str::to_owned).collect(),
+            pools,
+        }
+    }
+
+    /// Starts a process; a failure is one of the plan's.
+    pub(crate) fn start(
+        &mut self,
+        pool: &str,
+        spec: &Arc<Pool>,
+        generation: u64,
+        now: Instant,
+    ) -> Result<u64, Failure> {
+        let id = self.number();
+        // What the plan at hand brings along is for its own processes.
+        let job = self.job.as_ref().filter(|job| job.generation == generation);
+        let launcher = job.map_or(&self.plan.launcher, |job| &job.plan.launcher);
+        let find = |name: &str| -> Option<OwnedFd> {
+            let given = job.and_then(|job| job.descriptors.get(name));
+            given.or_else(|| self.descriptors.get(name))?.try_clone().ok()
+        };
+        let failed = |error: std::io::Error| Failure::of(pool, error.to_string());
+        let spawned = crate::spawn::spawn(spec, launcher, find).map_err(failed)?;
+        let mut process = Process::new(id, pool, generation, Arc::clone(spec), spawned.pid, now);
+        let connected =
+            self.connect(&mut process, spawned.channel, Vec::new(), spawned.stdout, spawned.stderr);
+        if let Err(error) = connected {
+            process.kill();
+            tracing::error!(target: "hawksbill::supervisor", "{pool}: cannot listen to process {id}: {error}");
+        }
+        let of = process.of();
+        self.happened(Event::Started { of, pid: spawned.pid.as_raw_pid().unsigned_abs() });
+        let ready = !spec.speaks;
+        self.processes.insert(id, process);
+        if ready {
+            self.report(id, Report::Ready { info: Value::Null }, now);
+        }
+        Ok(id)
+    }
+
+    pub(crate) fn connect(
+        &self,
+        process: &mut Process,
+        channel: Option<std::os::unix::net::UnixStream>,
+        unread: Vec<u8>,
+        stdout: Option<OwnedFd>,
+        stderr: Option<OwnedFd>,
+    ) -> std::io::Result<()> {
+        for (is_stderr, output) in [(false, stdout), (true, stderr)] {
+            if let Some(output) = output {
+                if let Some(kept) = process.outputs.get_mut(usize::from(is_stderr)) {
+                    *kept = Some(output.try_clone()?);
+                }
+                read_lines(process.id, is_stderr, output, self.notes.clone())?;
+                process.open += 1;
+            }
+        }
+        if let Some(channel) = channel {
+            process.connection = Some(Connection::open(process.id, channel, unread, self.notes.clone())?);
+            process.open += 1;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Report(id, report) => self.report(id, report, Instant::now()),
+            Note::Line(id, is_stderr, line) => {
+                let Some(process) = self.processes.get_mut(&id) else { return };
+                if let Some(sink) = &self.settings.lines {
+                    sink(&process.pool, id, is_stderr, &line);
+                }
+                if is_stderr {
+                    process.wrote(line);
+                }
+            }
+            Note::Closed(id, is_channel) => {
+                let Some(process) = self.processes.get_mut(&id) else { return };
+                process.open = process.open.saturating_sub(1);
+                if is_channel {
+                    // It is about to end. If it does not, it is replaced when somebody looks.
+                    process.connection = None;
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, id: u64, report: Report, now: Instant) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        match report {
+            Report::Hello { version } => self.greet(id, version),
+            Report::Ready { info } => {
+                if process.state == State::Starting {
+                    process.become_(State::Ready, now);
+                    process.info = info.clone();
+                    let of = process.of();
+                    self.happened(Event::Ready { of, info });
+                }
+            }
+            Report::Failed { message } => {
+                process.failure = Some(message);
+                if process.is_coming() {
+                    // It ends by itself, or is made to.
+                    process.deadline = Some(now + AT_ONCE);
+                }
+            }
+            Report::Beat(beat) => process.beat = beat,
+            Report::Stuck { what, detail } => {
+                let of = process.of();
+                if process.retiring.is_none() {
+                    process.retiring = Some((format!("it is stuck: {what}"), now));
+                }
+                self.happened(Event::Stuck { of, what, detail });
+            }
+            Report::Answer { id: answer, value } => {
+                self.confirmed(id, Some(answer), now);
+                if let Some(query) = self.queries.iter_mut().find(|query| query.id == answer) {
+                    query.answers.insert(id, value);
+                }
+            }
+            Report::Unknown => {}
+        }
+    }
+
+    fn greet(&mut self, id: u64, version: u32) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        if version != VERSION {
+            process.failure = Some(format!(
+                "it speaks version {version} of the protocol between processes, the supervisor version {VERSION}: install the same version of hawksbill in its virtual environment"
+            ));
+            process.kill();
+            return;
+        }
+        process.known = true;
+        process.say(&Order::Start(Start {
+            pool: process.pool.clone(),
+            process: id,
+            generation: process.generation,
+            payload: process.spec.payload.clone(),
+            stop_seconds: process.spec.stop_timeout.as_secs_f64(),
+        }));
+        if let Some(process) = self.processes.get(&id) {
+            self.introduce(process);
+        }
+    }
+
+    /// Looks who has ended.
+    fn reap(&mut self) {
+        let linger = Instant::now() + LINGER;
+        for process in self.processes.values_mut().filter(|process| process.exit.is_none()) {
+            process.exit = reap::ended(process.pid).map(|exit| (exit, linger));
+        }
+        while self.settings.reap_all {
+            let Some((pid, exit)) = reap::any() else { break };
+            // One of ours, that ended after it was looked at.
+            let ours =
+                self.processes.values_mut().find(|process| process.pid == pid && process.exit.is_none());
+            if let Some(process) = ours {
+                process.exit = Some((exit, linger));
+            }
+        }
+    }
+
+    /// Does what follows from what is known.
+    fn settle(&mut self, now: Instant) {
+        let over = |process: &Process| {
+            let (exit, linger) = process.exit?;
+            (process.open == 0 || linger <= now).then_some((process.id, exit))
+        };
+        let dead: Vec<(u64, Exit)> = self.processes.values().filter_map(over).collect();
+        for (id, exit) in dead {
+            self.bury(id, exit, now);
+        }
+        self.check_deadlines(now);
+        self.let_go(now);
+        self.work(now);
+        let looks = self.looks(now);
+        if self.stopping.is_some() {
+            self.stop_in_order(now);
+        } else {
+            self.maintain(looks, now);
+        }
+        self.gather(now);
+    }
+
+    fn check_deadlines(&mut self, now: Instant) {
+        let mut killed = Vec::new();
+        for process in self.processes.values_mut() {
+            if process.deadline.is_none_or(|deadline| deadline > now) || process.exit.is_some() {
+                continue;
+            }
+            if process.state == State::Starting {
+                let seconds = process.spec.start_timeout.as_secs_f64();
+                process.failure.get_or_insert_with(|| format!("it was not ready after {seconds} s"));
+            }
+            process.kill();
+            killed.push(process.of());
+        }
+        for of in killed {
+            self.happened(Event::Killed { of });
+        }
+    }
+
+    fn gather(&mut self, now: Instant) {
+        let all = std::mem::take(&mut self.queries);
+        for query in all {
+            if query.answers.len() >= query.waits_for || query.deadline <= now {
+                let _ = query.reply.send(query.answers);
+            } else {
+                self.queries.push(query);
+            }
+        }
+    }
+
+    /// When there is something to do even if nothing happens.
+    fn next_deadline(&self) -> Instant {
+        let now = Instant::now();
+        let processes = self.processes.values();
+        let ends = processes.clone().filter_map(|process| process.exit.map(|(_, linger)| linger));
+        let deadlines =
+            processes.filter(|process| process.exit.is_none()).filter_map(|process| process.deadline);
+        let pools = self.pools.values().flat_map(Running::deadlines).filter(|&at| at > now);
+        let told = self.announcements.iter().map(|told| told.deadline);
+        let asked = self.queries.iter().map(|query| query.deadline);
+        let job = self.job.iter().filter_map(Job::deadline);
+        let all = ends.chain(deadlines).chain(pools).chain(told).chain(asked).chain(job);
+        all.chain([self.looked + LOOK]).min().unwrap_or(now + LOOK)
+    }
+
+    /// Whether it is time to look at memory and load again.
+    fn looks(&mut self, now: Instant) -> bool {
+        let due = now >= self.looked + LOOK;
+        if due {
+            self.looked = now;
+        }
+        due
+    }
+}

@@ -1,0 +1,265 @@
+//! What is to run: plain data, without a word about requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that a supervisor is to run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The pools by name.
+    pub pools: BTreeMap<String, Pool>,
+    /// The program, and its first arguments, that calls [`launch`](crate::launch): it takes on a pool's user and limits
+    /// before anything of the pool's runs. Needed where a pool has an [`Identity`].
+    #[serde(default)]
+    pub launcher: Vec<String>,
+}
+
+/// Processes of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pool {
+    /// What each process runs.
+    pub program: Program,
+    /// Whose process it is, and what it may use.
+    pub identity: Identity,
+    /// How many.
+    pub size: Size,
+    /// The names of the supervisor's descriptors that each process inherits.
+    pub inherit: BTreeSet<String>,
+    /// The pools whose members are told to the processes of this one, each time they change.
+    pub follows: BTreeSet<String>,
+    /// Whether the program speaks over the [channel](crate::child). One that does not is ready as soon as it runs, and
+    /// is asked to end by SIGTERM.
+    pub speaks: bool,
+    /// Handed to each process at its start. Not looked into; another payload is another generation.
+    pub payload: String,
+    /// What else makes this a changed pool: a version, a digest of the code.
+    pub fingerprint: String,
+    /// How long a process may take until it is ready.
+    pub start_timeout: Duration,
+    /// How long it may take to end before it is killed.
+    pub stop_timeout: Duration,
+    /// When a healthy process is replaced.
+    pub recycle: Recycle,
+    /// What follows when processes die.
+    pub restart: Restart,
+    /// What becomes of standard output and standard error.
+    pub output: Output,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            program: Program::default(),
+            identity: Identity::default(),
+            size: Size::default(),
+            inherit: BTreeSet::new(),
+            follows: BTreeSet::new(),
+            speaks: true,
+            payload: String::new(),
+            fingerprint: String::new(),
+            start_timeout: Duration::from_secs(60),
+            stop_timeout: Duration::from_secs(30),
+            recycle: Recycle::default(),
+            restart: Restart::default(),
+            output: Output::Inherit,
+        }
+    }
+}
+
+impl Pool {
+    /// Whether processes of this pool will do for the other: then a new plan replaces none.
+    pub(crate) fn runs_the_same(&self, other: &Self) -> bool {
+        self.program == other.program
+            && self.identity == other.identity
+            && self.inherit == other.inherit
+            && self.follows == other.follows
+            && self.speaks == other.speaks
+            && self.payload == other.payload
+            && self.fingerprint == other.fingerprint
+            && self.output == other.output
+    }
+}
+
+/// A program and what surrounds it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Program {
+    /// Its path, or a name that is looked up in `PATH`.
+    pub path: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// What is set in its environment.
+    pub env: BTreeMap<String, String>,
+    /// Whether it gets nothing of the supervisor's own environment.
+    pub clear_env: bool,
+    /// Its working directory. Without it: the supervisor's.
+    pub dir: Option<PathBuf>,
+}
+
+/// Whose process it is, and what it may use. Everything that is absent stays as the supervisor has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Identity {
+    /// A user's name or number. Brings the user's groups along, unless they are given.
+    pub user: Option<String>,
+    /// A group's name or number.
+    pub group: Option<String>,
+    /// The supplementary groups: names or numbers.
+    pub groups: Option<Vec<String>>,
+    /// The file mode creation mask.
+    pub umask: Option<u32>,
+    /// Soft and hard limits.
+    pub limits: BTreeMap<Limit, u64>,
+}
+
+impl Identity {
+    /// Whether it asks for nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A resource that can be limited (`setrlimit(2)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// Open descriptors.
+    Files,
+    /// Processes and threads of the user.
+    Processes,
+    /// Bytes of address space.
+    AddressSpace,
+    /// Bytes of data: what is really allocated.
+    Data,
+    /// Seconds of processor time.
+    Cpu,
+    /// Bytes of a core dump.
+    Core,
+    /// Bytes of a file written.
+    FileSize,
+    /// Bytes of locked memory.
+    LockedMemory,
+}
+
+/// How many processes a pool has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// At least, and at the start.
+    pub min: u32,
+    /// At most.
+    pub max: u32,
+    /// After how long without need a process more than `min` goes.
+    pub idle: Duration,
+}
+
+impl Size {
+    /// Always so many.
+    pub const fn fixed(count: u32) -> Self {
+        Self { min: count, max: count, idle: Duration::from_secs(30) }
+    }
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self::fixed(1)
+    }
+}
+
+/// When a healthy process is replaced. The replacement is ready before the process is drained, and of a pool one is
+/// replaced at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Recycle {
+    /// After so many requests.
+    pub requests: Option<u64>,
+    /// At this age.
+    pub age: Option<Duration>,
+    /// When so many bytes are resident.
+    pub rss: Option<u64>,
+    /// By which part at most, from 0 to 1, each process's own limits lie lower, so that they do not all fall due at
+    /// once.
+    pub jitter: f64,
+}
+
+/// What follows when a process dies. The first replacement comes at once; where processes keep dying soon after they
+/// began to serve, each wait is twice the one before. While others of the pool serve on, no wait is longer than the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Restart {
+    /// What counts as soon.
+    pub soon: Duration,
+    /// The first wait.
+    pub first: Duration,
+    /// The longest wait.
+    pub longest: Duration,
+    /// A process that served so long ends the series.
+    pub stable: Duration,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self {
+            soon: Duration::from_millis(500),
+            first: Duration::from_millis(250),
+            longest: Duration::from_secs(30),
+            stable: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Restart {
+    /// How long to wait after this many deaths in a row.
+    pub(crate) fn wait(&self, deaths: u32) -> Duration {
+        match deaths {
+            0 | 1 => Duration::ZERO,
+            more => {
+                let doubled = self.first.saturating_mul(1_u32 << (more - 2).min(20));
+                doubled.min(self.longest)
+            }
+        }
+    }
+}
+
+/// What becomes of standard output and standard error of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// They are the supervisor's.
+    #[default]
+    Inherit,
+    /// They are read line by line, handed to the supervisor's [sink](crate::Settings::lines), and the last ones are
+    /// part of the message when a start fails.
+    Lines,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_replacement_comes_at_once_and_waits_are_bounded() {
+        let restart = Restart::default();
+        let waits: Vec<_> = (0..6).map(|deaths| restart.wait(deaths).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 250, 500, 1000, 2000]);
+        assert_eq!(restart.wait(u32::MAX), restart.longest);
+    }
+
+    #[test]
+    fn another_size_needs_no_other_processes() {
+        let pool = Pool::default();
+        assert!(pool.runs_the_same(&Pool { size: Size::fixed(7), ..Pool::default() }));
+        assert!(!pool.runs_the_same(&Pool { payload: "new".into(), ..Pool::default() }));
+    }
+
+    #[test]
+    fn a_plan_survives_its_text() {
+        let mut plan = Plan::default();
+        plan.pools.insert("shop".into(), Pool { size: Size::fixed(3), ..Pool::default() });
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    }
+}

@@ -1,0 +1,87 @@
+//! How processes end: one that died, and all in their order.
+
+use std::collections::BTreeSet;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::actor::Actor;
+use crate::event::Event;
+use crate::exit::Exit;
+use crate::handle::{Command, Failure};
+use crate::status::State;
+
+impl Actor {
+    /// A process is gone, and all that it said has been heard.
+    pub(crate) fn bury(&mut self, id: u64, exit: Exit, now: Instant) {
+        let Some(mut process) = self.processes.remove(&id) else { return };
+        let expected = process.is_going() || self.stopping.is_some();
+        let message = process.message();
+        let (of, served) = (process.of(), now.saturating_duration_since(process.since));
+        let was = process.state;
+        self.happened(Event::Ended { of, exit: exit.to_string(), expected, message: message.clone() });
+        self.confirmed(id, None, now);
+        if matches!(was, State::Serving | State::Leaving) {
+            self.announce(&process.pool, BTreeSet::new(), now);
+        }
+        if expected {
+            return;
+        }
+        let doing = match was {
+            State::Starting | State::Ready => "while it started",
+            _ => "while it served",
+        };
+        let reason = format!("process {} ended {doing}: {exit}", process.pid.as_raw_pid());
+        if self.job.as_ref().is_some_and(|job| job.generation == process.generation) {
+            self.fail_job(Failure { pool: Some(process.pool), reason, message }, now);
+            return;
+        }
+        let others = self.processes.values().any(|other| {
+            let served = now.saturating_duration_since(other.since);
+            other.pool == process.pool && other.serves() && served >= other.spec.restart.soon
+        });
+        let Some(pool) = self.pools.get_mut(&process.pool) else { return };
+        if pool.generation != process.generation {
+            return;
+        }
+        pool.last_death = Some(reason);
+        let wait = pool.lost(matches!(was, State::Serving | State::Leaving).then_some(served), others, now);
+        if !wait.is_zero() {
+            self.happened(Event::PutOff { pool: process.pool, seconds: wait.as_secs_f64() });
+        }
+    }
+
+    /// Begins to end everything.
+    pub(crate) fn stop(&mut self, at_once: bool, reply: Option<oneshot::Sender<()>>) {
+        let now = Instant::now();
+        self.stopping.get_or_insert_default().extend(reply);
+        let ends = || Failure::new("the supervisor was told to end");
+        self.fail_job(ends(), now);
+        for command in std::mem::take(&mut self.jobs) {
+            if let Command::Apply(_, reply) | Command::Reload(_, _, reply) = command {
+                let _ = reply.send(Err(ends()));
+            }
+        }
+        if at_once {
+            for process in self.processes.values_mut() {
+                process.end(now, true);
+            }
+        }
+    }
+
+    /// Ends the processes that nobody follows any more.
+    pub(crate) fn stop_in_order(&mut self, now: Instant) {
+        let followed: BTreeSet<String> =
+            self.processes.values().flat_map(|process| process.spec.follows.iter().cloned()).collect();
+        let mut drained = Vec::new();
+        for process in self.processes.values_mut() {
+            if process.state != State::Ending && !followed.contains(&process.pool) {
+                process.end(now, process.is_coming());
+                drained.push(process.of());
+            }
+        }
+        for of in drained {
+            self.happened(Event::Draining { of });
+        }
+    }
+}

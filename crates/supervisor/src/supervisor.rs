@@ -1,0 +1,76 @@
+//! The supervisor, for the program around it.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, mpsc};
+
+use crate::actor::Actor;
+use crate::descriptors::Descriptors;
+use crate::handle::Handle;
+
+/// How many events a slow reader may be behind.
+const EVENTS: usize = 1024;
+
+/// How many commands may wait.
+const COMMANDS: usize = 64;
+
+/// Takes a line that a process wrote: its pool, its number, whether on standard error, the line.
+pub type Lines = Arc<dyn Fn(&str, u64, bool, &str) + Send + Sync>;
+
+/// What a supervisor is like.
+#[derive(Clone)]
+pub struct Settings {
+    /// Takes the lines of pools whose output is [`Lines`](crate::Output::Lines).
+    pub lines: Option<Lines>,
+    /// Whether to take the status of every child that ends, also of those that the supervisor did not start. Set where
+    /// this is the first process of a container, which inherits all orphans. The program must not wait for children of
+    /// its own then.
+    pub reap_all: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { lines: None, reap_all: std::process::id() == 1 }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").field("reap_all", &self.reap_all).finish_non_exhaustive()
+    }
+}
+
+/// Starts processes and looks after them.
+pub struct Supervisor {
+    pub(crate) actor: Actor,
+}
+
+impl Supervisor {
+    /// A supervisor without a plan, and what asks it. Needs a tokio runtime; one thread is enough.
+    ///
+    /// # Errors
+    /// When the system refuses the signal that tells of ended children.
+    pub fn new(settings: Settings, descriptors: Descriptors) -> io::Result<(Self, Handle)> {
+        let children = signal(SignalKind::child())?;
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let (events, _) = broadcast::channel(EVENTS);
+        let handle = Handle { commands: sender, events: events.clone() };
+        let actor = Actor::new(settings, descriptors, commands, events, children);
+        Ok((Self { actor }, handle))
+    }
+
+    /// Works until [`Handle::stop`], or until no handle is left; then no process is. Best run by the thread that began
+    /// the program: processes that do not speak end with the thread that started them.
+    pub async fn run(self) {
+        self.actor.run().await;
+    }
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor").finish_non_exhaustive()
+    }
+}
