@@ -157,14 +157,11 @@ def test_mistakes_in_the_file_are_all_told_with_their_places(project: Path) -> N
 
 
 def test_keys_that_are_not_built_are_refused_by_name(project: Path) -> None:
-    (project / "hawksbill.toml").write_text("tls = 'auto'\n[apps.small]\nwsgi = 'small'\nvenv = '.venv'\n")
+    (project / "hawksbill.toml").write_text("tls = 'auto'\n[apps.small]\nwsgi = 'small'\npreload = true\n")
     ended = run("check", cwd=project)
     assert ended.returncode == 1
     assert "'tls' is designed but not built yet" in ended.stderr
-    assert "'venv' in [apps.small] is designed but not built yet" in ended.stderr
-    workers = run("check", "small", "--workers", "2", cwd=project)
-    assert workers.returncode == 1
-    assert "flag --workers" in workers.stderr
+    assert "'preload' in [apps.small] is designed but not built yet" in ended.stderr
 
 
 def test_a_flag_that_does_not_exist_is_told(project: Path) -> None:

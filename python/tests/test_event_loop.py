@@ -5,6 +5,7 @@ It is the gateway's own where all that is hosted is ASGI, and one on its own thr
 
 from __future__ import annotations
 
+import http.client
 import signal
 import subprocess
 import sys
@@ -158,12 +159,16 @@ def test_a_busy_task_starves_nobody(server: Server) -> None:
         while thread.is_alive() and len(results) < 20:
             before = time.perf_counter()
             other.get("sleep")
-            httpx.get(f"{server.base}/loop", trust_env=False)
+            # A connection of its own, by the quickest client there is.
+            new = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+            new.request("GET", "/loop")
+            assert new.getresponse().status == 200
+            new.close()
             results.append(time.perf_counter() - before)
         thread.join()
-    # Half a second of computing in one piece would be one result, if any.
+    # A second of computing in one piece would be one result, if any.
     assert len(results) >= 3
-    assert min(results) < 0.25
+    assert min(results) < 0.5
 
 
 def test_busy_sockets_starve_no_timer(server: Server) -> None:

@@ -155,7 +155,10 @@ def test_every_spelling_makes_the_same_tree() -> None:
         command = [*COMMAND, "check", *arguments]
         checked = subprocess.run(command, cwd=GOLDEN, capture_output=True, text=True, timeout=60)
         assert checked.returncode == 0, checked.stderr
-        return checked.stdout
+        # The command line goes on to say which processes there will be.
+        tree, _, processes = checked.stdout.partition("processes ")
+        assert processes.startswith("shop: workers=1 (")
+        return tree
 
     gateway = Gateway("127.0.0.1:8000", drain="5s", log="-")
     gateway.app("shop", wsgi="shop.wsgi:application", dir="shop", threads=6)

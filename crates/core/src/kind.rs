@@ -52,6 +52,10 @@ pub trait AppKind: DeserializeOwned + Serialize + JsonSchema + Send + 'static {
     /// directory of files knows nothing of the URL it is served under.
     const MOUNTED: bool = false;
 
+    /// Whether it runs code of somebody else's, which has processes of its own: how many, and as whose, is configured
+    /// beside its settings.
+    const HAS_PROCESSES: bool = false;
+
     /// Makes the turtle. What has to be asynchronous goes into [`Builder::on_start`].
     ///
     /// # Errors
@@ -84,6 +88,8 @@ pub trait App: Send {
     fn shared_state(&self) -> bool;
     /// [`AppKind::MOUNTED`].
     fn mounted(&self) -> bool;
+    /// [`AppKind::HAS_PROCESSES`].
+    fn has_processes(&self) -> bool;
     /// The settings, with the defaults filled in.
     fn settings(&self) -> serde_json::Value;
     /// [`AppKind::build`].
@@ -104,6 +110,10 @@ impl<K: AppKind> App for K {
 
     fn mounted(&self) -> bool {
         K::MOUNTED
+    }
+
+    fn has_processes(&self) -> bool {
+        K::HAS_PROCESSES
     }
 
     fn settings(&self) -> serde_json::Value {

@@ -22,6 +22,7 @@ pub struct AppEntry {
     name: &'static str,
     fields: Vec<String>,
     mounted: bool,
+    has_processes: bool,
     schema: fn(&mut SchemaGenerator) -> Schema,
     parse: fn(&Value, &Path) -> Result<Box<dyn App>, ConfigError>,
 }
@@ -60,6 +61,7 @@ impl Registry {
             name: K::NAME,
             fields,
             mounted: K::MOUNTED,
+            has_processes: K::HAS_PROCESSES,
             schema: SchemaGenerator::subschema_for::<K>,
             parse: |value, path| value.decode::<K>(path).map(|kind| Box::new(kind) as Box<dyn App>),
         };
@@ -129,6 +131,11 @@ impl AppEntry {
     /// [`AppKind::MOUNTED`].
     pub fn mounted(&self) -> bool {
         self.mounted
+    }
+
+    /// [`AppKind::HAS_PROCESSES`].
+    pub fn has_processes(&self) -> bool {
+        self.has_processes
     }
 
     /// The JSON schema of its table.

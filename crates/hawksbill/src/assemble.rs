@@ -1,5 +1,7 @@
 //! From a configuration to turtles: one root for each socket.
 
+use std::collections::HashMap;
+
 use hawksbill_core::config::{HostPattern, Listen};
 use hawksbill_core::{BuildError, Builder, Error, Generation, Kind, Turtle};
 use hawksbill_router::{Routes, Sites};
@@ -12,6 +14,8 @@ pub(crate) struct Assembly {
     pub(crate) roots: Vec<(Listen, Turtle)>,
     /// What answers on a socket that is handed in: the sites without sockets of their own.
     pub(crate) root: Turtle,
+    /// The named applications, without the layers of any route.
+    pub(crate) apps: HashMap<String, Turtle>,
     /// What has to be started and stopped with them.
     pub(crate) generation: Generation,
 }
@@ -21,10 +25,11 @@ pub(crate) struct Assembly {
 /// A site with a `listen` of its own is in the tables of those sockets alone, so nothing that a client sends can
 /// reach it through another one.
 pub(crate) fn assemble(config: Config) -> Result<Assembly, BuildError> {
-    let Config { dir, settings, layers, apps, sites } = config;
+    let sockets = config.sockets();
+    let Config { dir, settings, layers, apps, sites, .. } = config;
     let mut cx = Builder::new(dir);
     let names: Vec<String> = apps.keys().cloned().collect();
-    for (name, AppNode { app, origin }) in apps {
+    for (name, AppNode { app, origin, .. }) in apps {
         let place = place(&origin, &format!("apps.{name}"));
         cx.add_app(name, place, app);
     }
@@ -33,19 +38,14 @@ pub(crate) fn assemble(config: Config) -> Result<Assembly, BuildError> {
         built.push(BuiltSite::build(site, &layers, &mut cx)?);
     }
     // An application that no route leads to is built all the same: its mistakes are to be seen now, not later.
-    for name in names {
-        cx.named(&name)?;
-    }
+    let named = names.into_iter().map(|name| {
+        let turtle = cx.named(&name)?;
+        Ok((name, turtle))
+    });
+    let named = named.collect::<Result<_, BuildError>>()?;
 
     let no_site = stack(&[&layers], Turtle::from_fn(async |_| Err(Error::new(Kind::Misdirected))), &mut cx)?;
     let shared: Vec<Listen> = settings.listen.into();
-    let own = built.iter().flat_map(|site| site.listen.clone());
-    let mut sockets: Vec<Listen> = Vec::new();
-    for listen in shared.iter().cloned().chain(own) {
-        if !sockets.contains(&listen) {
-            sockets.push(listen);
-        }
-    }
     let table = |listen: Option<&Listen>| {
         let reachable = built.iter().filter(|site| match listen {
             Some(listen) if site.listen.is_empty() => shared.contains(listen),
@@ -59,7 +59,7 @@ pub(crate) fn assemble(config: Config) -> Result<Assembly, BuildError> {
         roots.push((listen.clone(), table(Some(listen))?));
     }
     let root = table(None)?;
-    Ok(Assembly { roots, root, generation: cx.finish() })
+    Ok(Assembly { roots, root, apps: named, generation: cx.finish() })
 }
 
 struct BuiltSite {

@@ -107,7 +107,8 @@ impl GatewayBuilder {
 
     /// A named application, to which routes lead by [`SiteBuilder::to`].
     pub fn app(mut self, name: &str, kind: impl AppKind) -> Self {
-        let node = AppNode { app: Box::new(kind), origin: Origin::named(format!("app(\"{name}\")")) };
+        let origin = Origin::named(format!("app(\"{name}\")"));
+        let node = AppNode { app: Box::new(kind), processes: None, origin };
         self.config.apps.insert(name.to_owned(), node);
         self
     }
@@ -252,6 +253,10 @@ impl App for LiveApp {
     }
 
     fn mounted(&self) -> bool {
+        false
+    }
+
+    fn has_processes(&self) -> bool {
         false
     }
 

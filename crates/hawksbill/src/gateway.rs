@@ -5,6 +5,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
+use hawksbill_core::config::Listen;
 use hawksbill_core::{Address, BuildError, Generation, Turtle};
 use hawksbill_server::{Listener, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,6 +20,8 @@ pub struct Gateway {
     assembly: Assembly,
     settings: Settings,
     given: Vec<Given>,
+    /// The sockets of the configuration that are open already, since another process has them too.
+    inherited: Vec<(Listen, Listener)>,
     /// Empty until they are opened.
     listeners: Vec<(Listener, Turtle)>,
     tree: String,
@@ -33,8 +36,7 @@ pub(crate) enum Given {
 /// A gateway that serves. Dropping it stops it at once, without a drain.
 pub struct Running {
     server: hawksbill_server::Running,
-    generation: Generation,
-    tasks: Vec<JoinHandle<()>>,
+    applications: Hosted,
 }
 
 /// Asks a running gateway to stop. Cheap to clone; works from any thread.
@@ -54,7 +56,19 @@ impl Gateway {
         let tree = config.to_string();
         let settings = config.settings.clone();
         let assembly = assemble(config)?;
-        Ok(Self { assembly, settings, given, listeners: Vec::new(), tree })
+        Ok(Self { assembly, settings, given, inherited: Vec::new(), listeners: Vec::new(), tree })
+    }
+
+    /// Serves on sockets that are open already where the configuration names them.
+    #[cfg(feature = "cli")]
+    pub(crate) fn inherit(mut self, sockets: Vec<(Listen, Listener)>) -> Self {
+        self.inherited = sockets;
+        self
+    }
+
+    /// A named application, without the layers of any route. It answers once the gateway has started.
+    pub fn app(&self, name: &str) -> Option<Turtle> {
+        self.assembly.apps.get(name).cloned()
     }
 
     /// The tree of turtles as text: what `hawksbill check` prints.
@@ -89,8 +103,11 @@ impl Gateway {
 
     fn open(&mut self) -> Result<(), BuildError> {
         for (listen, root) in std::mem::take(&mut self.assembly.roots) {
-            let listener = Listener::bind(&listen)
-                .map_err(|error| BuildError::new(error.to_string()).within("listen"))?;
+            let listener = match self.inherited.iter().position(|(named, _)| *named == listen) {
+                Some(index) => self.inherited.swap_remove(index).1,
+                None => Listener::bind(&listen)
+                    .map_err(|error| BuildError::new(error.to_string()).within("listen"))?,
+            };
             self.listeners.push((listener, root));
         }
         for given in std::mem::take(&mut self.given) {
@@ -143,24 +160,26 @@ impl Gateway {
     ///
     /// # Errors
     /// A socket that cannot be opened, an application that does not start. Nothing is left running then.
-    pub async fn start(mut self) -> Result<Running, BuildError> {
+    pub async fn start(self) -> Result<Running, BuildError> {
+        let Ready { applications, settings, listeners } = self.get_ready().await?;
+        match serve(&settings, listeners) {
+            Ok(server) => Ok(Running { server, applications }),
+            Err(error) => {
+                applications.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the sockets and starts the applications; nothing is accepted yet.
+    pub(crate) async fn get_ready(mut self) -> Result<Ready, BuildError> {
         if self.listeners.is_empty() {
             self.open()?;
         }
         let Self { assembly: Assembly { mut generation, .. }, settings, listeners, .. } = self;
         generation.start().await?;
         let tasks = generation.take_tasks().into_iter().map(tokio::spawn).collect();
-        let mut server = Server::new(server_settings(&settings));
-        for (listener, root) in listeners {
-            server = server.listen(listener, root);
-        }
-        match server.start() {
-            Ok(server) => Ok(Running { server, generation, tasks }),
-            Err(error) => {
-                generation.stop().await;
-                Err(BuildError::new(error.to_string()).within("listen"))
-            }
-        }
+        Ok(Ready { applications: Hosted { generation, tasks }, settings, listeners })
     }
 
     /// Serves until SIGTERM or SIGINT, then drains.
@@ -172,6 +191,43 @@ impl Gateway {
             Signals::new().map_err(|error| BuildError::new("cannot receive signals").caused_by(error))?;
         self.start().await?.until(signals).await;
         Ok(())
+    }
+}
+
+/// What has started and does not accept yet.
+pub(crate) struct Ready {
+    pub(crate) applications: Hosted,
+    pub(crate) settings: Settings,
+    pub(crate) listeners: Vec<(Listener, Turtle)>,
+}
+
+impl Ready {
+    /// Accepts, from duplicates of the sockets: more than once, one time after the other.
+    #[cfg(feature = "cli")]
+    pub(crate) fn serve(&self) -> Result<hawksbill_server::Running, BuildError> {
+        let duplicate = |(listener, root): &(Listener, Turtle)| {
+            let listener = listener.duplicate().map_err(|error| BuildError::new(error.to_string()))?;
+            Ok((listener, root.clone()))
+        };
+        serve(&self.settings, self.listeners.iter().map(duplicate).collect::<Result<_, BuildError>>()?)
+    }
+}
+
+fn serve(
+    settings: &Settings,
+    listeners: Vec<(Listener, Turtle)>,
+) -> Result<hawksbill_server::Running, BuildError> {
+    let mut server = Server::new(server_settings(settings));
+    for (listener, root) in listeners {
+        server = server.listen(listener, root);
+    }
+    server.start().map_err(|error| BuildError::new(error.to_string()).within("listen"))
+}
+
+/// Tells how many connections did not end by themselves.
+pub(crate) fn tell_cut(drained: hawksbill_server::Drained) {
+    if drained.cut > 0 {
+        tracing::warn!(target: "hawksbill::server", "{} connections were cut at the end of the drain time", drained.cut);
     }
 }
 
@@ -203,15 +259,9 @@ impl Running {
 
     /// Waits until somebody asks the gateway to stop and it has drained; then stops the applications.
     pub async fn wait(self) {
-        let Self { server, generation, tasks } = self;
-        let report = server.wait().await;
-        if report.cut > 0 {
-            tracing::warn!(target: "hawksbill::server", "{} connections were cut at the end of the drain time", report.cut);
-        }
-        generation.stop().await;
-        for task in tasks {
-            task.abort();
-        }
+        let Self { server, applications } = self;
+        tell_cut(server.wait().await);
+        applications.stop().await;
     }
 
     /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain at once.

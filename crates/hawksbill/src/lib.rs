@@ -22,6 +22,10 @@ mod builder;
 pub mod cli;
 pub mod config;
 mod gateway;
+#[cfg(feature = "cli")]
+mod log;
+#[cfg(feature = "cli")]
+mod processes;
 mod standard;
 
 pub use hawksbill_apps as apps;

@@ -93,6 +93,7 @@ pub struct Callable {
 
 impl AppKind for Wsgi {
     const NAME: &'static str = "wsgi";
+    const HAS_PROCESSES: bool = true;
 
     fn build(self, cx: &mut Builder) -> Result<Turtle, BuildError> {
         let options = Options {
@@ -107,6 +108,7 @@ impl AppKind for Wsgi {
 
 impl AppKind for Asgi {
     const NAME: &'static str = "asgi";
+    const HAS_PROCESSES: bool = true;
 
     fn build(self, cx: &mut Builder) -> Result<Turtle, BuildError> {
         let options = Options {
@@ -121,6 +123,7 @@ impl AppKind for Asgi {
 
 impl AppKind for Callable {
     const NAME: &'static str = "callable";
+    const HAS_PROCESSES: bool = true;
 
     fn build(self, cx: &mut Builder) -> Result<Turtle, BuildError> {
         let options = Options {
@@ -181,6 +184,11 @@ impl App for Live {
 
     fn mounted(&self) -> bool {
         Callable::MOUNTED
+    }
+
+    /// An object that exists lives where it is.
+    fn has_processes(&self) -> bool {
+        false
     }
 
     fn settings(&self) -> serde_json::Value {

@@ -42,7 +42,9 @@ fn registry() -> PyResult<Registry> {
 #[pyfunction]
 pub fn main(py: Python<'_>, args: Vec<OsString>) -> PyResult<u8> {
     let registry = registry()?;
-    Ok(py.detach(|| hawksbill::cli::main(args, &registry)))
+    let interpreter: String = py.import("sys")?.getattr("executable")?.extract()?;
+    let program = [interpreter, "-m".to_owned(), "hawksbill".to_owned()];
+    Ok(py.detach(|| hawksbill::cli::main(args, program, &registry)))
 }
 
 /// The tree of turtles that a configuration makes, as text.
@@ -145,7 +147,11 @@ fn read(config: &Bound<'_, PyDict>, live: &Bound<'_, PyDict>, dir: &str) -> PyRe
         let origin = Origin::named(format!("app({name:?})"));
         apps.insert(
             name.clone(),
-            AppNode { app: crate::live_app(&name, object.unbind(), crate::Options::default()), origin },
+            AppNode {
+                app: crate::live_app(&name, object.unbind(), crate::Options::default()),
+                processes: None,
+                origin,
+            },
         );
     }
     let dir = std::path::absolute(dir)?;

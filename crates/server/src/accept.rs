@@ -72,7 +72,7 @@ impl Acceptor {
         };
         tokio::select! {
             biased;
-            () = connections.control().reached(Stage::Draining) => {}
+            () = connections.control().reached(Stage::Leaving) => {}
             () = accepting => {}
         }
         // Closing resets who waits in the queue, unless another process has the socket too.

@@ -183,7 +183,7 @@ impl Shared {
     }
 
     pub(crate) fn closes_after_response(&self) -> bool {
-        self.control.began().is_some() || self.unread.closes(self.settings.max_unread_body)
+        self.control.is_ending() || self.unread.closes(self.settings.max_unread_body)
     }
 
     pub(crate) fn switch_to(&self, upgraded: Option<oneshot::Sender<Upgraded>>) {

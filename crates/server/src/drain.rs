@@ -10,7 +10,9 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     Serving,
-    /// No new connections; the old ones end as they become idle.
+    /// No new connections; the old ones are told with their next response.
+    Leaving,
+    /// The old ones end as they become idle.
     Draining,
     /// Every connection is dropped.
     Cut,
@@ -19,7 +21,10 @@ pub(crate) enum Stage {
 /// What all connections of a server share about its end.
 pub(crate) struct Control {
     stage: watch::Sender<Stage>,
+    /// When the server began to leave.
     began: OnceLock<Instant>,
+    /// When it began to drain.
+    drains: OnceLock<Instant>,
     open: watch::Sender<usize>,
     /// How many connections there were to cut.
     cut: OnceLock<usize>,
@@ -36,6 +41,7 @@ impl Control {
         Arc::new(Self {
             stage,
             began: OnceLock::new(),
+            drains: OnceLock::new(),
             open: watch::Sender::new(0),
             cut: OnceLock::new(),
             draining,
@@ -43,8 +49,11 @@ impl Control {
     }
 
     pub(crate) fn advance(&self, to: Stage) {
-        if to >= Stage::Draining {
+        if to >= Stage::Leaving {
             self.began.get_or_init(Instant::now);
+        }
+        if to >= Stage::Draining {
+            self.drains.get_or_init(Instant::now);
         }
         if to == Stage::Cut {
             self.cut.get_or_init(|| self.open_count());
@@ -56,9 +65,14 @@ impl Control {
         });
     }
 
-    /// When the drain began.
-    pub(crate) fn began(&self) -> Option<Instant> {
-        self.began.get().copied()
+    /// Whether there will be no new connections.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.began.get().is_some()
+    }
+
+    /// Since when idle connections are let go.
+    pub(crate) fn drains(&self) -> Option<Instant> {
+        self.drains.get().copied()
     }
 
     pub(crate) fn stages(&self) -> watch::Receiver<Stage> {
@@ -118,6 +132,13 @@ impl Shutdown {
         self.0.advance(Stage::Draining);
     }
 
+    /// As [`begin`](Self::begin), where somebody else goes on serving at the same sockets: connections that are idle are
+    /// kept until shortly before the deadline, so that no request meets one that is being closed, and so are upgraded ones.
+    /// A response that is made meanwhile still ends its connection.
+    pub fn leave(&self) {
+        self.0.advance(Stage::Leaving);
+    }
+
     /// Drops every connection at once, as the deadline does.
     pub fn cut(&self) {
         self.0.advance(Stage::Cut);
@@ -125,7 +146,7 @@ impl Shutdown {
 
     /// Whether the end has begun.
     pub fn has_begun(&self) -> bool {
-        self.0.began().is_some()
+        self.0.is_ending()
     }
 
     /// Connections open now, those that were upgraded among them.
@@ -153,22 +174,35 @@ pub struct Drained {
 /// How long dropped connections may take to be gone: their tasks only have to be polled once more.
 const LAST_POLL: Duration = Duration::from_secs(1);
 
+/// How long before the deadline those are told to go who were kept until then.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// Waits for the end to begin, then until every connection has closed or the deadline has come.
 pub(crate) async fn until_drained(
     control: Arc<Control>,
-    deadline: Duration,
+    most: Duration,
     accepting: impl Future<Output = ()>,
 ) -> Drained {
-    control.reached(Stage::Draining).await;
+    control.reached(Stage::Leaving).await;
+    let deadline = tokio::time::Instant::now() + most;
     // First those connections count that were in the listeners' queues.
-    let finished = async {
+    let mut finished = std::pin::pin!(async {
         accepting.await;
         control.all_closed().await;
+    });
+    let drains = async {
+        tokio::select! {
+            () = control.reached(Stage::Draining) => {}
+            () = tokio::time::sleep_until(deadline - GOODBYE.min(most / 2)) => control.advance(Stage::Draining),
+        }
+        tokio::select! {
+            () = control.reached(Stage::Cut) => {}
+            () = tokio::time::sleep_until(deadline) => {}
+        }
     };
     tokio::select! {
-        () = finished => {}
-        () = control.reached(Stage::Cut) => {}
-        () = tokio::time::sleep(deadline) => {}
+        () = &mut finished => {}
+        () = drains => {}
     }
     control.advance(Stage::Cut);
     tokio::time::timeout(LAST_POLL, control.all_closed()).await.ok();

@@ -108,7 +108,7 @@ fn builder(settings: &Settings) -> http1::Builder {
 
 async fn close(io: impl Transport, shared: &Shared) {
     if !shared.activity.is_client_gone() {
-        let draining = shared.control.began().is_some();
+        let draining = shared.control.is_ending();
         let silence = if draining { SILENCE.min(shared.settings.idle_grace) } else { SILENCE };
         linger(io, silence, shared.settings.linger).await;
     }

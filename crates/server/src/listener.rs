@@ -5,6 +5,7 @@ mod error;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -145,6 +146,38 @@ impl Listener {
     /// When it is not a socket that can be used.
     pub fn from_unix(listener: std::os::unix::net::UnixListener) -> Result<Self, ListenError> {
         Ok(Self { sockets: vec![Socket::new(Inner::Unix(listener), true, None)?] })
+    }
+
+    /// Duplicates of its descriptors, for another process that is to accept from the same sockets.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn descriptors(&self) -> std::io::Result<Vec<OwnedFd>> {
+        let duplicate = |socket: &Socket| match &socket.inner {
+            Inner::Tcp(listener) => listener.try_clone().map(OwnedFd::from),
+            Inner::Unix(listener) => listener.try_clone().map(OwnedFd::from),
+        };
+        self.sockets.iter().map(duplicate).collect()
+    }
+
+    /// A second listener of the same sockets.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn duplicate(&self) -> Result<Self, ListenError> {
+        let descriptors = self.descriptors();
+        let descriptors =
+            descriptors.map_err(|error| ListenError::because("a socket cannot be duplicated", error))?;
+        Self::from_descriptors(descriptors)
+    }
+
+    /// Accepts from sockets that another process has too, by their descriptors.
+    ///
+    /// # Errors
+    /// When one is not a listening TCP or Unix socket.
+    pub fn from_descriptors(descriptors: impl IntoIterator<Item = OwnedFd>) -> Result<Self, ListenError> {
+        let sockets = descriptors.into_iter().map(bind::adopt).collect::<Result<_, _>>()?;
+        Ok(Self { sockets })
     }
 
     /// Where it is, one entry for each socket. Never empty.

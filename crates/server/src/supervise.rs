@@ -54,7 +54,7 @@ pub(crate) async fn supervise<W: Work>(
     loop {
         match *stages.borrow_and_update() {
             Stage::Serving => {}
-            Stage::Draining => work.drain(),
+            Stage::Leaving | Stage::Draining => work.drain(),
             Stage::Cut => return Err(Stop::Cut),
         }
         let mut changed = pin!(stages.changed());
@@ -105,7 +105,7 @@ impl Clock {
     fn poll(self: Pin<&mut Self>, watch: &Watch<'_>, cx: &mut Context<'_>) -> Poll<Expired> {
         let mut this = self.project();
         loop {
-            let Some((at, why)) = watch.activity.deadline(watch.settings, watch.control.began()) else {
+            let Some((at, why)) = watch.activity.deadline(watch.settings, watch.control.drains()) else {
                 return Poll::Pending;
             };
             let at = Instant::from_std(at);

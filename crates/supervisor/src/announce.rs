@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::actor::Actor;
 use crate::event::Event;
-use crate::process::Process;
+use crate::process::{Ending, Process};
 use crate::status::State;
 use crate::wire::{Member, Order};
 
@@ -91,7 +91,7 @@ impl Actor {
                 process.say(&Order::Pause);
                 process.become_(State::Paused, now);
             } else {
-                process.end(now, false);
+                process.end(now, Ending::Replaced);
                 let of = process.of();
                 self.happened(Event::Draining { of });
             }
@@ -111,8 +111,8 @@ impl Actor {
                     process.become_(State::Leaving, now);
                     pools.entry(process.pool.clone()).or_default().insert(id);
                 }
-                State::Starting | State::Ready => process.end(now, true),
-                State::Paused => process.end(now, false),
+                State::Starting | State::Ready => process.end(now, Ending::AtOnce),
+                State::Paused => process.end(now, Ending::Replaced),
             }
         }
         for (pool, leaving) in pools {

@@ -72,7 +72,19 @@ impl Child {
     /// # Errors
     /// When no supervisor started this process, or it does not speak this version.
     pub fn from_environment() -> io::Result<Self> {
-        let mut descriptors = inherited()?;
+        let text = std::env::var(VARIABLE).map_err(|_| {
+            wrong("no supervisor started this process; it is started by 'hawksbill run', not by hand")
+        })?;
+        Self::of(&text)
+    }
+
+    /// As [`from_environment`](Self::from_environment), where somebody has taken the variable out of the environment
+    /// already, so that programs that this process starts do not find it there.
+    ///
+    /// # Errors
+    /// When this is not what a supervisor sets, or it does not speak this version.
+    pub fn of(variable: &str) -> io::Result<Self> {
+        let mut descriptors = inherited(variable)?;
         let channel =
             descriptors.take(CHANNEL).ok_or_else(|| wrong("there is no channel to a supervisor"))?;
         let stream = UnixStream::from(channel);
@@ -144,11 +156,8 @@ impl fmt::Debug for Child {
 }
 
 /// The descriptors that were inherited.
-fn inherited() -> io::Result<Descriptors> {
-    let text = std::env::var(VARIABLE).map_err(|_| {
-        wrong("no supervisor started this process; it is started by 'hawksbill run', not by hand")
-    })?;
-    let numbers: BTreeMap<String, i32> = serde_json::from_str(&text)
+fn inherited(text: &str) -> io::Result<Descriptors> {
+    let numbers: BTreeMap<String, i32> = serde_json::from_str(text)
         .map_err(|error| wrong(&format!("{VARIABLE} is not what a supervisor sets: {error}")))?;
     Descriptors::adopt(numbers)
 }

@@ -19,6 +19,15 @@ use crate::wire::{Beat, Order};
 /// How many of the last lines of standard error are kept.
 const LAST_LINES: usize = 30;
 
+/// How a process is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Others of its kind serve on.
+    Replaced,
+    Drain,
+    AtOnce,
+}
+
 pub(crate) struct Process {
     pub(crate) id: u64,
     pub(crate) pool: String,
@@ -121,17 +130,30 @@ impl Process {
     }
 
     /// Asks it to end; the deadline is set.
-    pub(crate) fn end(&mut self, now: Instant, at_once: bool) {
-        let allowed = if at_once { self.spec.stop_timeout.min(AT_ONCE) } else { self.spec.stop_timeout };
+    pub(crate) fn end(&mut self, now: Instant, how: Ending) {
+        let most = self.spec.stop_timeout;
+        let allowed = if how == Ending::AtOnce { most.min(AT_ONCE) } else { most };
         if self.connection.is_some() && self.known {
-            let order = if at_once { Order::Stop } else { Order::Drain { seconds: allowed.as_secs_f64() } };
-            self.say(&order);
+            self.say(&match how {
+                Ending::AtOnce => Order::Stop,
+                Ending::Drain | Ending::Replaced => {
+                    Order::Drain { seconds: allowed.as_secs_f64(), replaced: how == Ending::Replaced }
+                }
+            });
         } else {
             // It does not listen yet, or never will.
             self.signal(Signal::TERM);
         }
         self.become_(State::Ending, now);
         self.deadline = now.checked_add(allowed);
+    }
+
+    /// One that was replaced and still has clients hears that all the others end, too.
+    pub(crate) fn hurry(&self, now: Instant) {
+        if let (State::Ending, Some(deadline)) = (self.state, self.deadline) {
+            let seconds = deadline.saturating_duration_since(now).as_secs_f64();
+            self.say(&Order::Drain { seconds, replaced: false });
+        }
     }
 
     pub(crate) fn kill(&mut self) {

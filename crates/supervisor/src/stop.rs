@@ -9,6 +9,7 @@ use crate::actor::Actor;
 use crate::event::Event;
 use crate::exit::Exit;
 use crate::handle::{Command, Failure};
+use crate::process::Ending;
 use crate::status::State;
 
 impl Actor {
@@ -62,9 +63,11 @@ impl Actor {
                 let _ = reply.send(Err(ends()));
             }
         }
-        if at_once {
-            for process in self.processes.values_mut() {
-                process.end(now, true);
+        for process in self.processes.values_mut() {
+            if at_once {
+                process.end(now, Ending::AtOnce);
+            } else {
+                process.hurry(now);
             }
         }
     }
@@ -76,7 +79,7 @@ impl Actor {
         let mut drained = Vec::new();
         for process in self.processes.values_mut() {
             if process.state != State::Ending && !followed.contains(&process.pool) {
-                process.end(now, process.is_coming());
+                process.end(now, if process.is_coming() { Ending::AtOnce } else { Ending::Drain });
                 drained.push(process.of());
             }
         }

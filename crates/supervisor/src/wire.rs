@@ -86,6 +86,9 @@ pub enum Order {
     Drain {
         /// When the process will be killed.
         seconds: f64,
+        /// Whether others of its kind serve on: kept connections may be kept for a while then.
+        #[serde(default)]
+        replaced: bool,
     },
     /// End now.
     Stop,

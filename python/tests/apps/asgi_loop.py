@@ -354,8 +354,8 @@ async def factory() -> object:
 
 
 async def busy() -> object:
-    """Half a second of computing in steps, beside which others are served."""
-    until = time.perf_counter() + 0.5
+    """A second of computing in steps, beside which others are served."""
+    until = time.perf_counter() + 1.0
     steps = 0
     while time.perf_counter() < until:
         step = time.perf_counter() + 0.002

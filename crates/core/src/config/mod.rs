@@ -39,6 +39,7 @@
 //! [`HostPattern`], [`CidrSet`], [`Percent`], [`Bounded`], [`OneOrMany`]), each with one canonical spelling.
 
 mod capture;
+mod carry;
 mod de;
 mod error;
 mod expand;

@@ -74,6 +74,8 @@ enum Place {
     #[default]
     Unknown,
     Named(Arc<str>),
+    /// In a file whose text is not at hand.
+    At(Arc<str>, Position),
     File {
         source: Source,
         span: Range<usize>,
@@ -91,16 +93,30 @@ impl Origin {
         Self(Place::Named(Arc::from(name.as_ref())))
     }
 
+    /// A place in a file whose text is not at hand: there is no excerpt of it.
+    pub(super) fn at(name: &str, position: Position) -> Self {
+        Self(Place::At(Arc::from(name), position))
+    }
+
     /// Whether there is a place to show.
     pub fn is_known(&self) -> bool {
         !matches!(self.0, Place::Unknown)
     }
 
-    /// The file, if this is a place in one.
+    /// The name of what this is a place in or of: a file, a flag.
+    pub(super) fn name(&self) -> Option<&str> {
+        match &self.0 {
+            Place::File { source, .. } => Some(source.name()),
+            Place::Named(name) | Place::At(name, _) => Some(name),
+            Place::Unknown => None,
+        }
+    }
+
+    /// The file, if this is a place in one whose text is at hand.
     pub fn source(&self) -> Option<&Source> {
         match &self.0 {
             Place::File { source, .. } => Some(source),
-            Place::Named(_) | Place::Unknown => None,
+            Place::Named(_) | Place::At(..) | Place::Unknown => None,
         }
     }
 
@@ -108,6 +124,7 @@ impl Origin {
     pub fn position(&self) -> Option<Position> {
         match &self.0 {
             Place::File { source, span } => Some(source.position(span.start)),
+            Place::At(_, position) => Some(*position),
             Place::Named(_) | Place::Unknown => None,
         }
     }
@@ -159,6 +176,7 @@ impl fmt::Display for Origin {
         match &self.0 {
             Place::Unknown => f.write_str("an unknown place"),
             Place::Named(name) => f.write_str(name),
+            Place::At(name, Position { line, column }) => write!(f, "{name}:{line}:{column}"),
             Place::File { source, span } => {
                 let Position { line, column } = source.position(span.start);
                 write!(f, "{}:{line}:{column}", source.name())

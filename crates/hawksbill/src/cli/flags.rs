@@ -6,7 +6,7 @@ use hawksbill_core::Registry;
 use hawksbill_core::config::{ConfigError, Origin, Table, Value};
 use schemars::SchemaGenerator;
 
-use crate::config::Settings;
+use crate::config::{Processes, Settings};
 
 /// The kind of application that is told apart by looking; its settings are the flags of an application.
 const LOOKED_AT: &str = "callable";
@@ -39,10 +39,7 @@ impl Flags {
             let schema = kind.schema(&mut generator);
             app = fields(schema.as_value(), &generator);
             app.retain(|flag| flag.key != LOOKED_AT);
-            app.push(Flag {
-                key: "workers".to_owned(),
-                help: "Processes of the application; this version has one".to_owned(),
-            });
+            app.extend(fields(generator.subschema_for::<Processes>().as_value(), &generator));
         }
         Self { settings, app }
     }
@@ -135,7 +132,10 @@ fn origin(flag: &Flag, matches: &ArgMatches) -> Origin {
 fn fields(schema: &serde_json::Value, generator: &SchemaGenerator) -> Vec<Flag> {
     let properties = resolve(schema, generator).get("properties").and_then(serde_json::Value::as_object);
     // A table has no spelling as a flag.
-    let is_table = |schema| resolve(schema, generator).get("properties").is_some();
+    let is_table = |schema| {
+        let schema = resolve(schema, generator);
+        ["properties", "additionalProperties"].iter().any(|key| schema.get(key).is_some())
+    };
     let plain = properties.into_iter().flatten().filter(|(_, schema)| !is_table(schema));
     plain.map(|(key, schema)| Flag { key: key.clone(), help: description(schema) }).collect()
 }

@@ -6,28 +6,44 @@ mod reference;
 mod screen;
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use hawksbill_core::config::{ConfigError, Origin, Table, Value};
-use hawksbill_core::{BuildError, Registry};
+use hawksbill_core::{Address, Registry};
 
 use self::flags::Flags;
 use self::screen::Screen;
-use crate::gateway::Signals;
-use crate::{Config, Gateway};
+use crate::processes::{self, Hosting, Supervised};
+use crate::{Config, Gateway, log};
+
+pub(crate) use self::screen::url;
 
 /// What `-c` defaults to.
 const DEFAULT_FILE: &str = "hawksbill.toml";
 /// Where a site listens when nothing says where.
-const DEFAULT_LISTEN: &str = "127.0.0.1:8000";
+pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8000";
 
-/// Runs the command line with these kinds. `args` begins with the program's name.
+/// Runs the command line with these kinds. `args` begins with the program's name; `program` is the command that starts
+/// this command line again, without arguments: `hawksbill run` works in processes of its own.
 ///
 /// The exit code is 0 when the gateway ended as it was asked to, 1 when it could not start or serve, 2 when the
 /// command line itself is wrong.
-pub fn main(args: impl IntoIterator<Item = OsString>, registry: &Registry) -> u8 {
+pub fn main(
+    args: impl IntoIterator<Item = OsString>,
+    program: impl IntoIterator<Item = String>,
+    registry: &Registry,
+) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    // The supervisor speaks to these two, and people never do.
+    match args.get(1).and_then(|word| word.to_str()) {
+        Some(processes::WORKER) => {
+            return told(processes::work(args.get(2).and_then(|word| word.to_str()), registry));
+        }
+        Some(processes::LAUNCHER) => return told(Err(hawksbill_supervisor::launch().to_string())),
+        _ => {}
+    }
     let flags = Flags::new(registry);
     let matches = match command(&flags).try_get_matches_from(args) {
         Ok(matches) => matches,
@@ -38,7 +54,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, registry: &Registry) -> u8
         }
     };
     match matches.subcommand() {
-        Some(("run", matches)) => told(run(matches, &flags, registry)),
+        Some(("run", matches)) => told(run(matches, &flags, registry, program.into_iter().collect())),
         Some(("check", matches)) => told(check(matches, &flags, registry)),
         Some(("reference", _)) => told(print(&reference::page(registry))),
         _ => 2,
@@ -80,56 +96,29 @@ fn told(result: Result<(), String>) -> u8 {
     match result {
         Ok(()) => 0,
         Err(message) => {
-            let _ = writeln!(io::stderr(), "hawksbill: {message}");
+            // A worker has told its supervisor.
+            if !message.is_empty() {
+                let _ = writeln!(io::stderr(), "hawksbill: {message}");
+            }
             1
         }
     }
 }
 
-fn run(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<(), String> {
-    log_to_stderr(matches.get_one::<String>("log-level").map_or("info", String::as_str));
-    let config = load(matches, flags, registry).map_err(|error| error.to_string())?;
+fn run(matches: &ArgMatches, flags: &Flags, registry: &Registry, program: Vec<String>) -> Result<(), String> {
+    let log_level = matches.get_one::<String>("log-level").map_or("info", String::as_str).to_owned();
+    log::to_stderr(&log_level);
+    let read = || load(matches, flags, registry).map_err(|error| error.to_string());
+    let config = read()?;
     let screen = Screen::of(&config);
-    let gateway = Gateway::new(config).map_err(|error| error.to_string())?;
-    let loading = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let (gateway, signals) = loading.block_on(async {
-        let mut signals = Signals::new().map_err(|error| format!("cannot receive signals: {error}"))?;
-        let gateway = unless(&mut signals, gateway.load()).await?;
-        Ok::<_, String>((gateway, signals))
-    })?;
-    drop(loading);
-    gateway.host(|gateway| serve(gateway, screen, signals)).map_err(|error| error.to_string())?
-}
-
-async fn serve(gateway: Gateway, screen: Screen, mut signals: Signals) -> Result<(), String> {
-    let running = unless(&mut signals, gateway.start()).await?;
-    let addresses = running.addresses();
-    let mut stderr = io::stderr();
-    for address in &addresses {
-        let _ = writeln!(stderr, "hawksbill: listening on {}", screen::url(address));
-    }
-    let _ = stderr.write_all(screen.with(&addresses).as_bytes());
-    running.until(signals).await;
-    Ok(())
-}
-
-/// Waits for a part of the start, unless a signal comes first.
-async fn unless<T>(
-    signals: &mut Signals,
-    starting: impl Future<Output = Result<T, BuildError>>,
-) -> Result<T, String> {
-    tokio::select! {
-        started = starting => started.map_err(|error| error.to_string()),
-        name = signals.next() => Err(format!("{name} before the applications had started")),
-    }
+    let screen = Box::new(move |addresses: &[Address]| screen.with(addresses));
+    processes::supervise(&config, Supervised { program, log_level, read: &read, screen })
 }
 
 fn check(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<(), String> {
     let config = load(matches, flags, registry).map_err(|error| error.to_string())?;
-    let tree = config.to_string();
+    let hosting = Hosting::of(&config).map_err(|error| error.to_string())?;
+    let tree = format!("{config}{hosting}\n");
     // Building finds what reading cannot: missing directories, routes that contradict each other.
     Gateway::new(config).map_err(|error| error.to_string())?;
     print(&tree)
@@ -167,14 +156,4 @@ fn load(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<Conf
         config.listen_somewhere(DEFAULT_LISTEN)?;
         Ok(config)
     })
-}
-
-fn log_to_stderr(level: &str) {
-    let level = level.parse().unwrap_or(tracing::Level::INFO);
-    // A second gateway in one process keeps the first one's subscriber.
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
-        .try_init();
 }

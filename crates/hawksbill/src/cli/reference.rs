@@ -7,7 +7,7 @@ use schemars::SchemaGenerator;
 use serde_json::Value;
 
 use super::flags::resolve;
-use crate::config::Settings;
+use crate::config::{Processes, Settings};
 
 const BEGINNING: &str = "\
 # Configuration
@@ -57,6 +57,8 @@ pub(super) fn page(registry: &Registry) -> String {
         let schema = app.schema(&mut generator);
         section(&mut page, &format!("### `{}`", app.name()), schema.as_value(), &generator);
     }
+    let processes = generator.subschema_for::<Processes>();
+    section(&mut page, "### Processes", processes.as_value(), &generator);
     page
 }
 

@@ -85,7 +85,7 @@ impl Line {
 }
 
 /// An address as something to click on.
-pub(super) fn url(address: &Address) -> String {
+pub(crate) fn url(address: &Address) -> String {
     match address {
         Address::Tcp(address) if address.ip().is_unspecified() => {
             format!("http://localhost:{} (every address)", address.port())

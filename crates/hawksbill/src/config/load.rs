@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hawksbill_core::Registry;
-use hawksbill_core::config::{self, ConfigError, Origin, Source, Table, Value};
+use hawksbill_core::config::{self, ConfigError, Origin, Table, Value};
 
 use super::Config;
 
@@ -117,9 +117,5 @@ fn merge(main: &mut Table, included: Value) -> Result<(), ConfigError> {
 
 /// Where a key of the table was written, as a short text for [`hawksbill_core::BuildError`].
 pub(crate) fn place(origin: &Origin, what: &str) -> String {
-    let file = origin.source().map(Source::name);
-    match (file, origin.position()) {
-        (Some(file), Some(at)) => format!("{file}:{}:{}: {what}", at.line, at.column),
-        _ => what.to_owned(),
-    }
+    if origin.position().is_some() { format!("{origin}: {what}") } else { what.to_owned() }
 }

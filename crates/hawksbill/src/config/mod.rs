@@ -15,6 +15,7 @@
 //! ```
 
 mod load;
+mod processes;
 mod read;
 mod settings;
 mod tree;
@@ -27,6 +28,7 @@ use hawksbill_core::{AnyLayer, App};
 use indexmap::IndexMap;
 
 pub(crate) use self::load::place;
+pub use self::processes::{Limits, Processes, Range, Recycle, Workers};
 pub use self::settings::Settings;
 
 /// A whole configuration, read and checked, not yet built.
@@ -41,12 +43,17 @@ pub struct Config {
     pub apps: IndexMap<String, AppNode>,
     /// The sites.
     pub sites: Vec<Site>,
+    /// The tree that this was read from, which other processes read again. `None` where it was put together by a program.
+    #[cfg(feature = "cli")]
+    pub(crate) source: Option<Value>,
 }
 
 /// A named application.
 pub struct AppNode {
     /// Its kind and settings.
     pub app: Box<dyn App>,
+    /// Its processes, where it has some of its own.
+    pub processes: Option<Processes>,
     /// Where it is configured.
     pub origin: Origin,
 }
@@ -127,7 +134,16 @@ impl Config {
     /// A configuration that serves nothing.
     pub fn empty(dir: impl Into<PathBuf>) -> Self {
         let settings = Settings::default();
-        Self { dir: dir.into(), settings, layers: Stack::default(), apps: IndexMap::new(), sites: Vec::new() }
+        let (layers, apps, sites) = (Stack::default(), IndexMap::new(), Vec::new());
+        Self {
+            dir: dir.into(),
+            settings,
+            layers,
+            apps,
+            sites,
+            #[cfg(feature = "cli")]
+            source: None,
+        }
     }
 
     /// Listens on `default` where nothing says where.
@@ -142,6 +158,19 @@ impl Config {
             self.settings.listen = value.decode(&Path::root().key("listen"))?;
         }
         Ok(())
+    }
+
+    /// The sockets to listen on, each once: those of the gateway, then those of sites.
+    pub(crate) fn sockets(&self) -> Vec<Listen> {
+        let shared: Vec<Listen> = self.settings.listen.clone().into();
+        let own = self.sites.iter().flat_map(|site| site.listen.iter().cloned());
+        let mut sockets: Vec<Listen> = Vec::new();
+        for listen in shared.into_iter().chain(own) {
+            if !sockets.contains(&listen) {
+                sockets.push(listen);
+            }
+        }
+        sockets
     }
 
     /// Whether no site writes an access log.

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use hawksbill_core::Registry;
 use hawksbill_core::config::{
     ConfigError, HostPattern, Listen, OneOrMany, Origin, Path, Table, Value, fields_of,
 };
+use hawksbill_core::{App, Registry};
 use indexmap::IndexMap;
 
-use super::{AppNode, Config, LayerNode, Route, Settings, Site, Stack, Target, unbuilt};
+use super::{AppNode, Config, LayerNode, Processes, Route, Settings, Site, Stack, Target, unbuilt};
 
 /// Bounds that hold where the configuration says nothing.
 const DEFAULT_LIMITS: [(&str, &str); 1] = [("max_body", "1GB")];
@@ -38,7 +38,11 @@ impl Config {
         live: IndexMap<String, AppNode>,
     ) -> Result<Self, ConfigError> {
         let mut reader = Reader { registry, problems: None };
+        #[cfg(feature = "cli")]
+        let source = value.clone();
         let config = reader.top(value, dir.into(), live);
+        #[cfg(feature = "cli")]
+        let config = config.map(|config| Self { source: Some(source), ..config });
         match (config, reader.problems) {
             (Ok(config), None) => Ok(config),
             (Ok(_), Some(problems)) => Err(problems),
@@ -94,12 +98,12 @@ impl Reader<'_> {
         self.refuse_unknown(&mut table, &root, &allowed, &settings_keys, &[unbuilt::TOP, unbuilt::LAYER]);
         let settings = self.keep(Value::new(table, origin).decode::<Settings>(&root)).unwrap_or_default();
 
-        let mut config = Config { dir, settings, layers, apps: live, sites: Vec::new() };
+        let mut config = Config { dir, settings, layers, apps: live, ..Config::empty("") };
         if let Some(apps) = apps {
             for (name, key, value) in apps.into_table().map_err(|error| error.under("apps"))? {
                 let path = root.key("apps").key(&name);
-                if let Some(app) = self.app(value, &path) {
-                    config.apps.insert(name, AppNode { app, origin: key });
+                if let Some((app, processes)) = self.app(value, &path) {
+                    config.apps.insert(name, AppNode { app, processes, origin: key });
                 }
             }
         }
@@ -185,10 +189,25 @@ impl Reader<'_> {
         }
     }
 
-    fn app(&mut self, value: Value, path: &Path) -> Option<Box<dyn hawksbill_core::App>> {
+    fn app(&mut self, value: Value, path: &Path) -> Option<(Box<dyn App>, Option<Processes>)> {
         let origin = value.origin.clone();
         let mut table = self.keep(value.into_table().map_err(|error| error.within(path)))?;
-        self.kind(&mut table, origin, path, unbuilt::APP, &[])
+        let has_processes =
+            self.registry.apps().any(|kind| kind.has_processes() && table.contains(kind.name()));
+        if !has_processes {
+            return self.kind(&mut table, origin, path, unbuilt::APP, &[]).map(|app| (app, None));
+        }
+        let keys = fields_of::<Processes>();
+        let mut own = Table::new();
+        for key in &keys {
+            if let Some((at, value)) = table.remove_entry(key) {
+                own.insert(key, at, value);
+            }
+        }
+        let processes = self.keep(Value::new(own, origin.clone()).decode::<Processes>(path));
+        let others: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let app = self.kind(&mut table, origin, path, unbuilt::APP, &others)?;
+        Some((app, Some(processes?)))
     }
 
     /// An application of the kind that one of the table's keys names.
@@ -199,7 +218,7 @@ impl Reader<'_> {
         path: &Path,
         unbuilt: &[&str],
         others: &[&str],
-    ) -> Option<Box<dyn hawksbill_core::App>> {
+    ) -> Option<Box<dyn App>> {
         let mut named = self.registry.apps().filter(|entry| table.contains(entry.name()));
         let (Some(entry), second) = (named.next(), named.next()) else {
             let error = self.no_kind(table, origin, unbuilt, others);
@@ -216,7 +235,6 @@ impl Reader<'_> {
             self.note(ConfigError::new(place, message).within(path));
             return None;
         }
-        self.one_worker(table, path);
         let allowed: Vec<&str> =
             entry.fields().iter().map(String::as_str).chain(others.iter().copied()).collect();
         self.refuse_unknown(table, path, &allowed, entry.fields(), &[unbuilt]);
@@ -238,16 +256,6 @@ impl Reader<'_> {
                 origin,
                 format!("it is not said what answers here; add one of {}", kinds.join(", ")),
             ),
-        }
-    }
-
-    /// One worker is what there is; more of them are designed but not built.
-    fn one_worker(&mut self, table: &mut Table, path: &Path) {
-        let Some((origin, workers)) = table.remove_entry("workers") else { return };
-        let one = workers.decode::<u16>(&path.key("workers"));
-        if !matches!(one, Ok(1)) {
-            let note = "This version hosts each application in one process; 'threads' says how many requests it answers at once.";
-            self.note(ConfigError::not_built(origin, "workers", Some(note)).within(path));
         }
     }
 

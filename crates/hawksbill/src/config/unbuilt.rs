@@ -7,10 +7,7 @@ pub(super) const TOP: &[&str] = &[
 ];
 
 /// In an application's table.
-pub(super) const APP: &[&str] = &[
-    "fastcgi", "uwsgi", "scgi", "cgi", "php", "venv", "env", "user", "group", "workers", "timeout", "ready",
-    "queue", "recycle", "preload", "limits",
-];
+pub(super) const APP: &[&str] = &["fastcgi", "uwsgi", "scgi", "cgi", "php", "timeout", "queue", "preload"];
 
 /// In a route's table: application kinds and conditions.
 pub(super) const ROUTE: &[&str] =

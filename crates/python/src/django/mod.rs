@@ -94,6 +94,7 @@ struct Settings(String);
 
 impl AppKind for Django {
     const NAME: &'static str = "django";
+    const HAS_PROCESSES: bool = true;
 
     fn build(self, cx: &mut Builder) -> Result<Turtle, BuildError> {
         let target = Target::module(&self.django).map_err(BuildError::new)?;

@@ -3,7 +3,7 @@
 use std::fs::Permissions;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
@@ -143,14 +143,20 @@ fn inherited(number: RawFd) -> Result<Socket, ListenError> {
     let unusable = |error: io::Error| ListenError::because(format_args!("fd:{number} cannot be used"), error);
     rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC)
         .map_err(|error| unusable(error.into()))?;
-    let socket = socket2::Socket::from(descriptor.try_clone_to_owned().map_err(unusable)?);
+    let owned = descriptor.try_clone_to_owned().map_err(unusable)?;
+    adopt(owned).or_else(|error| refused(&error.to_string()))
+}
+
+/// A listening socket that another process may have too.
+pub(super) fn adopt(descriptor: OwnedFd) -> Result<Socket, ListenError> {
+    let socket = socket2::Socket::from(descriptor);
     let family = socket.local_addr().map(|address| address.domain());
     let listens = matches!(socket.r#type(), Ok(Type::STREAM)) && socket.is_listener().unwrap_or(false);
     match (family, listens) {
         (Ok(Domain::IPV4 | Domain::IPV6), true) => Socket::new(Inner::Tcp(socket.into()), true, None),
         (Ok(Domain::UNIX), true) => Socket::new(Inner::Unix(socket.into()), true, None),
-        (Err(_), _) => refused("is not a socket"),
-        (Ok(_), _) => refused("does not listen"),
+        (Err(_), _) => Err(ListenError::new("is not a socket")),
+        (Ok(_), _) => Err(ListenError::new("does not listen")),
     }
 }
 

@@ -101,6 +101,24 @@ async fn idle_connections_are_closed_after_the_grace() {
 }
 
 #[tokio::test]
+async fn who_leaves_keeps_idle_connections_until_shortly_before_the_deadline() {
+    let gateway = Gateway::with(settings(100, 2000), echo());
+    let (mut asks, mut idles) = (gateway.connect().await, gateway.connect().await);
+    for client in [&mut asks, &mut idles] {
+        client.send(GET).await;
+        client.answer().await;
+    }
+    let start = Instant::now();
+    gateway.shutdown().leave();
+    assert!(!idles.closes_within(milliseconds(600)).await);
+    asks.send(GET).await;
+    assert_eq!(asks.answer().await.header("connection"), Some("close"));
+    idles.closes_after().await;
+    assert!(start.elapsed() < milliseconds(1900), "{:?}", start.elapsed());
+    assert_eq!(gateway.wait().await.cut, 0);
+}
+
+#[tokio::test]
 async fn a_response_that_began_before_the_drain_leaves_time_for_one_more_request() {
     let gateway = Gateway::with(
         settings(500, 5000),

@@ -1,0 +1,266 @@
+//! A worker: a gateway that accepts when its supervisor says so.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use hawksbill_core::config::Value;
+use hawksbill_core::{Address, Body, BuildError, Connection, Peer, Registry, Scheme, Turtle};
+use hawksbill_server::Shutdown;
+use hawksbill_supervisor::child::{Child, Orders, Reporter};
+use hawksbill_supervisor::{Beat, Order};
+use http::Request;
+use http::header::HOST;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+
+use super::{Payload, Probe, sockets};
+use crate::gateway::{Ready, tell_cut};
+use crate::{Config, Gateway, log};
+
+/// How often a worker says how it is.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// How long to wait before an application that is not ready is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Works until the supervisor wants no more. What is inherited stands in the environment, unless it is given. Its own failures are told to the supervisor, who tells them to people.
+///
+/// # Errors
+/// When no supervisor started this process.
+pub(crate) fn work(inherited: Option<&str>, registry: &Registry) -> Result<(), String> {
+    let child = inherited.map_or_else(Child::from_environment, Child::of);
+    let mut child = child.map_err(|error| error.to_string())?;
+    let reporter = child.reporter();
+    let worked = Worker::new(&mut child, registry).and_then(Worker::run);
+    if let Err(error) = worked {
+        reporter.failed(error.to_string());
+        // Said, but for the exit code.
+        return Err(String::new());
+    }
+    Ok(())
+}
+
+struct Worker {
+    gateway: Gateway,
+    probe: Option<Probe>,
+    reporter: Reporter,
+    orders: Orders,
+}
+
+impl Worker {
+    fn new(child: &mut Child, registry: &Registry) -> Result<Self, BuildError> {
+        let wrong = |error: &dyn std::fmt::Display| {
+            BuildError::new(format!("what the supervisor says is not understood: {error}"))
+        };
+        let payload: Payload = serde_json::from_str(&child.start().payload).map_err(|error| wrong(&error))?;
+        log::to_stderr(&payload.log_level);
+        let value = Value::carried(&payload.config).map_err(|error| wrong(&error))?;
+        let config = Config::from_value(value, payload.dir, registry);
+        let mut config = config.map_err(|error| BuildError::new(error.to_string()))?;
+        config
+            .listen_somewhere(crate::cli::DEFAULT_LISTEN)
+            .map_err(|error| BuildError::new(error.to_string()))?;
+        let inherited = sockets::inherited(child, &config.sockets())?;
+        let gateway = Gateway::new(config)?;
+        let orders = child
+            .orders()
+            .map_err(|error| BuildError::new("cannot listen to the supervisor").caused_by(error))?;
+        Ok(Self {
+            gateway: gateway.inherit(inherited),
+            probe: payload.ready,
+            reporter: child.reporter(),
+            orders,
+        })
+    }
+
+    fn run(mut self) -> Result<(), BuildError> {
+        let failed = |error: io::Error| BuildError::new("cannot start the runtime").caused_by(error);
+        let loading = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let Some(gateway) = loading.block_on(unless_ended(&mut self.orders, self.gateway.load())) else {
+            return Ok(());
+        };
+        drop(loading);
+        let gateway = gateway?;
+        let Self { probe, reporter, orders, .. } = self;
+        gateway.host(move |gateway| async move {
+            let terminate = signal(SignalKind::terminate()).map_err(failed)?;
+            serve(gateway, probe, &reporter, orders, terminate).await
+        })?
+    }
+}
+
+/// Waits for a part of the start. `None`: the supervisor does not want it any more.
+async fn unless_ended<T>(orders: &mut Orders, starting: impl Future<Output = T>) -> Option<T> {
+    let ended = async {
+        loop {
+            if matches!(orders.next().await, Order::Drain { .. } | Order::Stop | Order::Gone) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        started = starting => Some(started),
+        () = ended => None,
+    }
+}
+
+async fn serve(
+    gateway: Gateway,
+    probe: Option<Probe>,
+    reporter: &Reporter,
+    mut orders: Orders,
+    terminate: Signal,
+) -> Result<(), BuildError> {
+    let started = async {
+        let app = probe.as_ref().and_then(|probe| gateway.app(&probe.app));
+        let ready = gateway.get_ready().await?;
+        if let (Some(probe), Some(app)) = (&probe, app)
+            && let Err(error) = is_ready(&app, probe).await
+        {
+            ready.applications.stop().await;
+            return Err(error);
+        }
+        Ok(ready)
+    };
+    let Some(ready) = unless_ended(&mut orders, started).await else { return Ok(()) };
+    let ready = ready?;
+    reporter.ready(serde_json::Value::Null);
+    let mut serving = Serving { ready, server: None, servers: JoinSet::new(), shutdowns: Vec::new() };
+    let ended = serving.obey(&mut orders, terminate, reporter).await;
+    serving.end(ended, &mut orders).await
+}
+
+/// Asks an application until it answers well.
+async fn is_ready(app: &Turtle, probe: &Probe) -> Result<(), BuildError> {
+    let most = Duration::try_from_secs_f64(probe.seconds).unwrap_or(Duration::MAX);
+    let began = Instant::now();
+    loop {
+        let mut request =
+            Request::get(&probe.path).header(HOST, &probe.host).body(Body::empty()).map_err(|error| {
+                BuildError::new(format!("the readiness path {:?} is no path", probe.path)).caused_by(error)
+            })?;
+        let facts =
+            Connection { remote: Address::Unix(None), local: Address::Unix(None), scheme: Scheme::Http };
+        request.extensions_mut().insert(Peer::new(facts));
+        let left = most.saturating_sub(began.elapsed());
+        let said = match tokio::time::timeout(left, app.clone().infallible().ask(request)).await {
+            Ok(Ok(response)) if response.status().as_u16() < 400 => return Ok(()),
+            Ok(Ok(response)) => format!("answers {}", response.status()),
+            Ok(Err(never)) => match never {},
+            Err(_) => "does not answer".to_owned(),
+        };
+        if began.elapsed() + AGAIN >= most {
+            return Err(BuildError::new(format!(
+                "application {} is not ready after {} s: {} {said}",
+                probe.app, probe.seconds, probe.path
+            )));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// How it comes to the end.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    /// Others serve on at the same sockets.
+    Leave,
+    Drain,
+    Now,
+}
+
+impl End {
+    /// The end that an order means, if any.
+    fn by(order: &Order) -> Option<Self> {
+        match order {
+            Order::Drain { replaced: true, .. } => Some(Self::Leave),
+            Order::Drain { .. } | Order::Gone => Some(Self::Drain),
+            Order::Stop => Some(Self::Now),
+            _ => None,
+        }
+    }
+
+    fn tell(self, shutdown: &Shutdown) {
+        match self {
+            Self::Leave => shutdown.leave(),
+            Self::Drain => shutdown.begin(),
+            Self::Now => shutdown.cut(),
+        }
+    }
+}
+
+struct Serving {
+    ready: Ready,
+    /// Whoever accepts now.
+    server: Option<Shutdown>,
+    /// All that have accepted, until their last connection is gone.
+    servers: JoinSet<()>,
+    shutdowns: Vec<Shutdown>,
+}
+
+impl Serving {
+    async fn obey(
+        &mut self,
+        orders: &mut Orders,
+        mut terminate: Signal,
+        reporter: &Reporter,
+    ) -> Result<End, BuildError> {
+        let mut beat = tokio::time::interval(BEAT);
+        loop {
+            tokio::select! {
+                order = orders.next() => match order {
+                    Order::Serve if self.server.is_none() => self.serve()?,
+                    Order::Pause => {
+                        if let Some(server) = self.server.take() {
+                            server.leave();
+                        }
+                    }
+                    Order::LogLevel { level } => log::set_level(&level),
+                    Order::Query { id, .. } | Order::Members { id, .. } => {
+                        reporter.answer(id, serde_json::Value::Null);
+                    }
+                    order => if let Some(end) = End::by(&order) {
+                        return Ok(end);
+                    }
+                },
+                _ = terminate.recv() => return Ok(End::Drain),
+                _ = beat.tick() => reporter.beat(Beat::default()),
+                Some(_) = self.servers.join_next() => {}
+            }
+        }
+    }
+
+    fn serve(&mut self) -> Result<(), BuildError> {
+        let server = self.ready.serve()?;
+        let shutdown = server.shutdown();
+        self.shutdowns.retain(|former| former.open_connections() > 0);
+        self.shutdowns.push(shutdown.clone());
+        self.server = Some(shutdown);
+        self.servers.spawn(async { tell_cut(server.wait().await) });
+        Ok(())
+    }
+
+    async fn end(mut self, ended: Result<End, BuildError>, orders: &mut Orders) -> Result<(), BuildError> {
+        let mut end = *ended.as_ref().unwrap_or(&End::Now);
+        self.shutdowns.iter().for_each(|shutdown| end.tell(shutdown));
+        loop {
+            tokio::select! {
+                gone = self.servers.join_next() => if gone.is_none() {
+                    break;
+                },
+                // The last order is repeated for ever; what was heard is not listened for again.
+                order = orders.next(), if end == End::Leave || end == End::Drain => match End::by(&order) {
+                    Some(End::Now) => end = End::Now,
+                    Some(End::Drain) if end == End::Leave => end = End::Drain,
+                    Some(_) if order == Order::Gone => {
+                        while self.servers.join_next().await.is_some() {}
+                        break;
+                    }
+                    _ => continue,
+                },
+            }
+            self.shutdowns.iter().for_each(|shutdown| end.tell(shutdown));
+        }
+        self.ready.applications.stop().await;
+        ended.map(drop)
+    }
+}
