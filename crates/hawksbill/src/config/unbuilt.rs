@@ -8,8 +8,8 @@ pub(super) const TOP: &[&str] = &[
 
 /// In an application's table.
 pub(super) const APP: &[&str] = &[
-    "fastcgi", "uwsgi", "scgi", "cgi", "php", "venv", "env", "user", "group", "workers", "timeout", "ready",
-    "queue", "recycle", "preload", "limits",
+    "fastcgi", "uwsgi", "scgi", "cgi", "php", "venv", "env", "user", "group", "workers", "ready", "queue",
+    "recycle", "preload", "limits",
 ];
 
 /// In a route's table: application kinds and conditions.
