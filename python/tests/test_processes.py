@@ -191,6 +191,42 @@ def test_a_worker_that_dies_is_replaced_at_once(start: Callable[..., Server]) ->
     assert server.output().count("SIGKILL") == 3
 
 
+def test_a_recycled_worker_is_not_missed(start: Callable[..., Server], project: Path) -> None:
+    config = """
+        listen = "127.0.0.1:0"
+        [apps.site]
+        wsgi = "site_app"
+        recycle = { requests = 300, jitter = "10%" }
+        [sites."*"]
+        "/" = "site"
+        """
+    (project / "hawksbill.toml").write_text(dedent(config))
+    with Server("run", cwd=project) as server, Load(server) as load:
+        server.wait_for(r"is replaced: .*requests(?s:.)*is replaced: .*requests", 20)
+    assert load.failures == []
+
+
+def test_a_worker_that_hangs_is_replaced(start: Callable[..., Server], project: Path) -> None:
+    hangs = """
+        import threading
+
+        def application(environ, start_response, plain=application):
+            if environ["PATH_INFO"] == "/hangs":
+                threading.Event().wait()
+            return plain(environ, start_response)
+        """
+    write(project, 0, hangs)
+    server = start("--timeout", "1s", "--drain", "1s")
+    first = httpx.get(server.base, trust_env=False).headers["x-pid"]
+    with Load(server, clients=2) as load:
+        assert httpx.get(f"{server.base}/hangs", trust_env=False, timeout=30).status_code == 504
+        server.wait_for(r"hangs and is replaced: GET /hangs")
+        until(lambda: httpx.get(server.base, trust_env=False).headers["x-pid"] != first)
+    assert load.failures == []
+    # Its stack is in the log.
+    assert "threading.Event().wait()" in server.output() or "in application" in server.output()
+
+
 def test_no_worker_outlives_its_supervisor(start: Callable[..., Server]) -> None:
     server = start()
     worker = int(httpx.get(server.base, trust_env=False).headers["x-pid"])

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::{App, BoxError, Turtle};
+use crate::{App, BoxError, Turtle, Vitals};
 
 /// What a kind gets while configuration becomes turtles: where it stands, what else there is, and ways to tie work to
 /// the generation that is being built.
@@ -46,6 +46,7 @@ pub struct Generation {
     drivers: Vec<Arc<dyn Driver>>,
     stops: Vec<BoxFuture<'static, ()>>,
     tasks: Vec<BoxFuture<'static, ()>>,
+    vitals: Arc<Vitals>,
 }
 
 /// Runs a gateway on the thread that it is called on, together with work of another kind that would else need a thread
@@ -237,6 +238,11 @@ impl Builder {
         self.generation.tasks.push(Box::pin(task));
     }
 
+    /// What the generation will say of itself while it serves.
+    pub fn vitals(&self) -> &Arc<Vitals> {
+        &self.generation.vitals
+    }
+
     /// Ends building.
     pub fn finish(self) -> Generation {
         self.generation
@@ -286,6 +292,11 @@ impl Generation {
     /// The tasks to be spawned once the generation has started, and aborted when it has stopped.
     pub fn take_tasks(&mut self) -> Vec<BoxFuture<'static, ()>> {
         std::mem::take(&mut self.tasks)
+    }
+
+    /// What it says of itself while it serves.
+    pub fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
     }
 
     /// Runs what was given to [`Builder::on_stop`].
@@ -361,6 +372,7 @@ impl fmt::Debug for Generation {
             .field("starts", &self.starts.len())
             .field("stops", &self.stops.len())
             .field("tasks", &self.tasks.len())
+            .field("vitals", &self.vitals)
             .finish()
     }
 }

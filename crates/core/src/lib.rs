@@ -10,6 +10,7 @@
 //! | [`Peer`], [`Mount`], [`Upgrade`], [`Draining`] | what travels in a request's extensions |
 //! | [`AppKind`], [`LayerKind`], [`Registry`] | what a configuration may name |
 //! | [`Builder`], [`Generation`] | from configuration to running turtles |
+//! | [`Vitals`] | what a generation says of itself while it serves |
 //! | [`config`] | configuration values and their errors |
 
 pub mod body;
@@ -23,6 +24,7 @@ mod peer;
 mod registry;
 mod turtle;
 mod upgrade;
+mod vitals;
 
 pub use body::Body;
 pub use builder::{BuildError, Builder, Driver, Generation};
@@ -34,3 +36,4 @@ pub use peer::{Address, Connection, Forwarded, Peer, Scheme};
 pub use registry::{AppEntry, LayerEntry, Registry, RegistryError};
 pub use turtle::{InfallibleFuture, InfallibleTurtle, IntoTurtle, Turtle, TurtleFuture};
 pub use upgrade::{Upgrade, Upgraded};
+pub use vitals::{Sample, Stuck, Vitals};

@@ -4,7 +4,11 @@ use std::fmt;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
+#[cfg(feature = "cli")]
+use std::sync::Arc;
 
+#[cfg(feature = "cli")]
+use hawksbill_core::Vitals;
 use hawksbill_core::config::Listen;
 use hawksbill_core::{Address, BuildError, Generation, Turtle};
 use hawksbill_server::{Listener, Server};
@@ -69,6 +73,12 @@ impl Gateway {
     /// A named application, without the layers of any route. It answers once the gateway has started.
     pub fn app(&self, name: &str) -> Option<Turtle> {
         self.assembly.apps.get(name).cloned()
+    }
+
+    /// How much the applications have to do, and what is stuck.
+    #[cfg(feature = "cli")]
+    pub(crate) fn vitals(&self) -> Arc<Vitals> {
+        self.assembly.generation.vitals().clone()
     }
 
     /// The tree of turtles as text: what `hawksbill check` prints.

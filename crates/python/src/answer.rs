@@ -114,6 +114,11 @@ impl Answer {
         self.trailing = Some(Box::default());
     }
 
+    /// Whether status and headers are there, sent or not.
+    pub(crate) fn has_begun(&self) -> bool {
+        !matches!(self.stage, Stage::Waiting(_, None))
+    }
+
     /// Whether anything has been sent.
     pub(crate) fn is_sent(&self) -> bool {
         !matches!(self.stage, Stage::Waiting(..))

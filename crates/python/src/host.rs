@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use hawksbill_core::config::Duration;
 use hawksbill_core::{BuildError, Builder, Error, Kind, Turtle, TurtleFuture};
 use pyo3::prelude::*;
 
@@ -12,12 +13,15 @@ use crate::django::{self, Project};
 use crate::lead::Offer;
 use crate::target::Target;
 use crate::thread;
+use crate::watchdog::Watchdog;
 use crate::wsgi::WsgiApp;
 
 /// How many threads a WSGI application has unless it says otherwise.
 pub const DEFAULT_THREADS: usize = 8;
 /// How many requests wait for a thread of a WSGI application unless it says otherwise.
 pub const DEFAULT_QUEUE: usize = 1024;
+/// How long an application may take to begin an answer unless it says otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How an application is hosted.
 #[derive(Clone, Debug)]
@@ -28,6 +32,8 @@ pub struct Options {
     pub threads: usize,
     /// WSGI: at most this many further requests wait; more are answered 503.
     pub queue: usize,
+    /// How long it may take to begin an answer; 0: as long as it likes.
+    pub timeout: Duration,
     /// ASGI: whether it is told when it starts and ends.
     pub lifespan: Lifespan,
     /// ASGI: limits of its WebSocket connections, and what keeps them alive.
@@ -40,6 +46,7 @@ impl Default for Options {
             interface: None,
             threads: DEFAULT_THREADS,
             queue: DEFAULT_QUEUE,
+            timeout: DEFAULT_TIMEOUT,
             lifespan: Lifespan::Auto,
             websocket: WebSockets::default(),
         }
@@ -69,12 +76,14 @@ pub(crate) enum Hosted {
 pub(crate) struct Home {
     pub(crate) event_loop: Arc<EventLoop>,
     lead: Arc<Offer>,
+    pub(crate) watchdog: Arc<Watchdog>,
 }
 
 impl Home {
     /// That of the generation that is being built.
     pub(crate) fn shared(cx: &mut Builder) -> Result<Self, BuildError> {
-        Ok(Self { event_loop: EventLoop::shared(cx)?, lead: Offer::shared(cx)? })
+        let (event_loop, lead) = (EventLoop::shared(cx)?, Offer::shared(cx)?);
+        Ok(Self { event_loop, lead, watchdog: Watchdog::shared(cx)? })
     }
 
     /// Notes what an application turned out to be.
@@ -99,7 +108,7 @@ pub(crate) fn host(
         Ok(application)
     };
     let label = name.to_owned();
-    let start = async move |loaded| start(&label, loaded, &options, &home.event_loop).await;
+    let start = async move |loaded| start(&label, loaded, &options, &home).await;
     Ok(keep(cx, name, load, start))
 }
 
@@ -155,20 +164,15 @@ async fn import(name: &str, source: Source, wanted: Option<Interface>) -> Result
     })
 }
 
-async fn start(
-    name: &str,
-    loaded: Loaded,
-    options: &Options,
-    event_loop: &EventLoop,
-) -> Result<Hosted, BuildError> {
+async fn start(name: &str, loaded: Loaded, options: &Options, home: &Home) -> Result<Hosted, BuildError> {
     match loaded {
         (callable, Interface::Wsgi) => {
             tracing::debug!(target: "hawksbill::start", app = name, "WSGI, at most {} threads", options.threads);
-            Ok(Hosted::Wsgi(WsgiApp::new(name, callable, options.threads, options.queue)))
+            Ok(Hosted::Wsgi(WsgiApp::new(name, callable, home, options)))
         }
         (callable, Interface::Asgi) => {
             tracing::debug!(target: "hawksbill::start", app = name, "ASGI");
-            Ok(Hosted::Asgi(AsgiApp::start(name, callable, event_loop, options).await?))
+            Ok(Hosted::Asgi(AsgiApp::start(name, callable, home, options).await?))
         }
     }
 }

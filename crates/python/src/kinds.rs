@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hawksbill_core::config::Bounded;
+use hawksbill_core::config::{Bounded, Duration};
 use hawksbill_core::{App, AppKind, BuildError, Builder, Turtle};
 use pyo3::{Py, PyAny};
 use schemars::JsonSchema;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::asgi::{Lifespan, WebSockets};
 use crate::detect::Interface;
-use crate::host::{self, DEFAULT_QUEUE, DEFAULT_THREADS, Options, Source};
+use crate::host::{self, DEFAULT_QUEUE, DEFAULT_THREADS, DEFAULT_TIMEOUT, Options, Source};
 use crate::target::Target;
 
 pub(crate) type Threads = Bounded<1, 1024>;
@@ -22,6 +22,10 @@ pub(crate) fn default_threads() -> Threads {
 
 pub(crate) fn default_queue() -> Queue {
     Queue::clamped(DEFAULT_QUEUE as u64)
+}
+
+pub(crate) fn default_timeout() -> Duration {
+    DEFAULT_TIMEOUT
 }
 
 /// A WSGI application (PEP 3333), hosted in this process.
@@ -40,6 +44,11 @@ pub struct Wsgi {
     /// At most this many further requests wait for a thread; more are answered 503.
     #[serde(default = "default_queue")]
     pub queue: Queue,
+    /// A request whose answer has not begun within this time (its first block) is answered 504, and the log shows where its
+    /// call stands. The call itself goes on, since a thread cannot be stopped. A request that waits for a thread for so
+    /// long is answered 503. The time that the application waits for the request's body does not count. `0`: never.
+    #[serde(default = "default_timeout")]
+    pub timeout: Duration,
 }
 
 /// An ASGI 3 application, hosted in this process.
@@ -52,6 +61,12 @@ pub struct Asgi {
     /// The directory that the module is imported from. Default: where the configuration file is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
+    /// A request whose answer has not begun within this time (`http.response.start`) is answered 504, and the log shows
+    /// where its task stands, which is then cancelled. The time that the application waits for the request's body does not
+    /// count; answers that have begun are not bounded, nor is any WebSocket. A loop that does not turn for so long cannot answer
+    /// anybody; the log shows what holds it up. `0`: never.
+    #[serde(default = "default_timeout")]
+    pub timeout: Duration,
     /// Whether the application is told when it starts and ends: `auto` (if it takes part), `on` (it has to) or `off`.
     #[serde(default)]
     pub lifespan: Lifespan,
@@ -79,6 +94,10 @@ pub struct Callable {
     /// WSGI: at most this many further requests wait for a thread; more are answered 503.
     #[serde(default = "default_queue")]
     pub queue: Queue,
+    /// A request whose answer has not begun within this time is answered 504, and the log shows where it stands. As for
+    /// `wsgi` and `asgi`, whichever it is. `0`: never.
+    #[serde(default = "default_timeout")]
+    pub timeout: Duration,
     /// ASGI: whether the application is told when it starts and ends: `auto` (if it takes part), `on` (it has to) or
     /// `off`.
     #[serde(default)]
@@ -100,6 +119,7 @@ impl AppKind for Wsgi {
             interface: Some(Interface::Wsgi),
             threads: self.threads.as_usize(),
             queue: self.queue.as_usize(),
+            timeout: self.timeout,
             ..Options::default()
         };
         build(cx, &self.wsgi, self.dir, options)
@@ -113,6 +133,7 @@ impl AppKind for Asgi {
     fn build(self, cx: &mut Builder) -> Result<Turtle, BuildError> {
         let options = Options {
             interface: Some(Interface::Asgi),
+            timeout: self.timeout,
             lifespan: self.lifespan,
             websocket: self.websocket,
             ..Options::default()
@@ -130,6 +151,7 @@ impl AppKind for Callable {
             interface: None,
             threads: self.threads.as_usize(),
             queue: self.queue.as_usize(),
+            timeout: self.timeout,
             lifespan: self.lifespan,
             websocket: self.websocket,
         };
@@ -196,6 +218,7 @@ impl App for Live {
             "callable": format!("<{}>", self.name),
             "threads": self.options.threads,
             "queue": self.options.queue,
+            "timeout": self.options.timeout,
             "lifespan": self.options.lifespan,
             "websocket": self.options.websocket,
         })
@@ -223,13 +246,14 @@ mod tests {
     fn the_defaults_are_shown() {
         assert_eq!(
             parse::<Wsgi>("wsgi = 'shop:app'").unwrap(),
-            serde_json::json!({ "wsgi": "shop:app", "threads": 8, "queue": 1024 })
+            serde_json::json!({ "wsgi": "shop:app", "threads": 8, "queue": 1024, "timeout": "30s" })
         );
         assert_eq!(
             parse::<Asgi>("asgi = 'shop:app'\ndir = 'src'\nlifespan = 'off'").unwrap(),
             serde_json::json!({
                 "asgi": "shop:app",
                 "dir": "src",
+                "timeout": "30s",
                 "lifespan": "off",
                 "websocket": { "max_message": "16MB", "ping": "20s", "ping_timeout": "20s", "compress": true },
             })
@@ -254,6 +278,7 @@ mod tests {
             dir: None,
             threads: default_threads(),
             queue: default_queue(),
+            timeout: default_timeout(),
         };
         let error = AppKind::build(kind, &mut Builder::new("/")).unwrap_err();
         assert!(error.to_string().contains("'shop.wsgi:app'"), "{error}");

@@ -40,6 +40,7 @@ mod broken;
 mod convert;
 mod detect;
 mod django;
+mod embedded;
 mod facts;
 mod failure;
 mod host;
@@ -51,10 +52,12 @@ mod outgoing;
 mod pool;
 mod reply;
 mod segment;
+mod stacks;
 pub mod surface;
 mod tally;
 mod target;
 mod thread;
+mod watchdog;
 mod wsgi;
 
 use hawksbill_core::{Registry, RegistryError};
@@ -62,7 +65,7 @@ use hawksbill_core::{Registry, RegistryError};
 pub use self::asgi::{Lifespan, WebSockets};
 pub use self::detect::Interface;
 pub use self::django::{Django, Http};
-pub use self::host::{DEFAULT_QUEUE, DEFAULT_THREADS, Options};
+pub use self::host::{DEFAULT_QUEUE, DEFAULT_THREADS, DEFAULT_TIMEOUT, Options};
 pub use self::kinds::{Asgi, Callable, Wsgi, live_app};
 
 /// Adds the kinds `wsgi`, `asgi`, `django` and `callable` to a registry.

@@ -16,14 +16,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hawksbill_core::Sample;
 use pyo3::prelude::*;
-use rustix::thread::{Pid, gettid};
 use tokio::sync::Notify;
 
+use self::seats::Seats;
+pub(crate) use self::seats::Trace;
 use self::watch::{Look, Seen, Watch};
 use crate::later::Later;
 use crate::lead::{self, Crew, Lead};
+use crate::stacks;
+use crate::watchdog::Marks;
 
+mod seats;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 /// How long jobs are left to threads that compute: CPython's switch interval, after which they give way to others.
@@ -39,12 +46,25 @@ pub(crate) trait Work: Send + Sync + 'static {
     type Job: Send;
     /// What each thread keeps for itself.
     type Local;
+    /// What is kept of a job while it is done, for whoever looks whether it ends.
+    type Trace: Trace;
 
     /// Runs first on each thread; `None` when the work is over.
     fn begin(&self, py: Python<'_>) -> Option<Self::Local>;
 
+    /// What to keep of a job; `None`: nobody looks. Called under the pool's lock.
+    fn trace(&self, job: &Self::Job) -> Option<Self::Trace>;
+
     /// Does one job.
     fn run(&self, py: Python<'_>, local: &mut Self::Local, job: Self::Job);
+}
+
+/// Jobs that should be over, or begun.
+pub(crate) struct Overdue<W: Work> {
+    /// Those that are being done, with the names of their threads. Each is given once.
+    pub(crate) running: Vec<(String, W::Trace)>,
+    /// Those that no thread has come for; they are not in the queue any more.
+    pub(crate) waiting: Vec<W::Job>,
 }
 
 /// Threads and their queue.
@@ -57,7 +77,7 @@ struct Inner<W: Work> {
     work: W,
     most_threads: usize,
     most_jobs: usize,
-    state: Mutex<State<W::Job>>,
+    state: Mutex<State<W>>,
     ready: Condvar,
     ended: Notify,
     watch: Watch,
@@ -65,8 +85,8 @@ struct Inner<W: Work> {
     lead: OnceLock<Arc<Lead>>,
 }
 
-struct State<J> {
-    jobs: VecDeque<J>,
+struct State<W: Work> {
+    jobs: VecDeque<W::Job>,
     /// Threads that wait and have not been called.
     idle: usize,
     /// Calls that no waiting thread has heard yet.
@@ -76,18 +96,34 @@ struct State<J> {
     threads: usize,
     /// Jobs that are being done.
     running: usize,
+    /// The most that were, since somebody asked.
+    most_running: usize,
     /// Jobs that were ever taken.
     taken: u64,
+    /// Jobs that no thread came for in time.
+    dropped: u64,
     /// Until then calls are known to wait more than to compute, so that each job gets a thread at once.
     eager: Option<Instant>,
     stopping: bool,
     handles: Vec<thread::JoinHandle<()>>,
     look: Look,
-    /// What the system calls the threads.
-    ids: Vec<Pid>,
+    seats: Seats<W::Trace>,
+    /// How many jobs had been taken, and how many had come, at earlier looks.
+    taken_then: Marks,
+    come_then: Marks,
 }
 
-impl<J> State<J> {
+impl<W: Work> State<W> {
+    /// Takes the next job, on the thread of this seat.
+    fn take(&mut self, work: &W, seat: usize) -> Option<W::Job> {
+        let job = self.jobs.pop_front()?;
+        self.running += 1;
+        self.most_running = self.most_running.max(self.running);
+        self.taken += 1;
+        self.seats.begin(seat, self.taken, work.trace(&job));
+        Some(job)
+    }
+
     fn be_eager(&mut self) {
         self.eager = Some(Instant::now() + EAGER);
     }
@@ -125,12 +161,16 @@ impl<W: Work> Pool<W> {
             coming: 0,
             threads: 0,
             running: 0,
+            most_running: 0,
             taken: 0,
+            dropped: 0,
             eager: None,
             stopping: false,
             handles: Vec::new(),
             look: Look::default(),
-            ids: Vec::new(),
+            seats: Seats::new(),
+            taken_then: Marks::default(),
+            come_then: Marks::default(),
         };
         Self {
             inner: Arc::new(Inner {
@@ -184,6 +224,40 @@ impl<W: Work> Pool<W> {
         Ok(())
     }
 
+    /// What there is to do.
+    pub(crate) fn sample(&self) -> Sample {
+        let mut state = self.inner.lock();
+        let running = state.running;
+        let most = std::mem::replace(&mut state.most_running, running);
+        Sample {
+            begun: state.taken - state.dropped,
+            running,
+            most,
+            slots: self.inner.most_threads,
+            waiting: state.jobs.len(),
+        }
+    }
+
+    /// The jobs that have been under way for so long, and those that have waited for so long, seen from look to look.
+    pub(crate) fn overdue(&self, age: Duration, now: Duration) -> Overdue<W> {
+        let mut state = self.inner.lock();
+        let state = &mut *state;
+        let (taken, come) = (state.taken, state.taken + state.jobs.len() as u64);
+        let (old, waiting_long) =
+            (state.taken_then.ago(age, now, taken), state.come_then.ago(age, now, come));
+        let running = state.seats.overdue(old, age, now).into_iter();
+        let running = running.map(|(seat, trace)| (self.inner.name_of(seat), trace)).collect();
+        let mut overdue = Overdue { running, waiting: Vec::new() };
+        while state.taken < waiting_long
+            && let Some(job) = state.jobs.pop_front()
+        {
+            state.taken += 1;
+            state.dropped += 1;
+            overdue.waiting.push(job);
+        }
+        overdue
+    }
+
     /// Ends the threads, each when its job is done, and waits for them at most this long. True: all have ended.
     pub(crate) async fn stop(&self, most: Duration) -> bool {
         let waiting = {
@@ -220,12 +294,17 @@ impl<W: Work> Pool<W> {
 }
 
 impl<W: Work> Inner<W> {
-    fn lock(&self) -> MutexGuard<'_, State<W::Job>> {
+    fn lock(&self) -> MutexGuard<'_, State<W>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How a thread is called where stacks are shown.
+    fn name_of(&self, seat: usize) -> String {
+        format!("{}-{}", self.name, seat + 1)
+    }
+
     /// Sees to it that the jobs that wait are done: by the threads at work, if these keep up.
-    fn relieve(self: &Arc<Self>, state: &mut State<W::Job>) {
+    fn relieve(self: &Arc<Self>, state: &mut State<W>) {
         let lead = self.lead.get();
         if let Some(lead) = lead.filter(|lead| lead.is_with_crew()) {
             // The thread that drives comes for them.
@@ -240,13 +319,13 @@ impl<W: Work> Inner<W> {
     }
 
     /// Whether there is a thread that does nothing, or may be made.
-    fn could_summon(&self, state: &State<W::Job>) -> bool {
+    fn could_summon(&self, state: &State<W>) -> bool {
         state.idle > 0 || state.threads < self.most_threads
     }
 
     /// Has one more thread come if there is work for it. One at a time: each that finds more than it takes summons the
     /// next, so that a quick job costs no wake-up while a thread is on its way.
-    fn summon(self: &Arc<Self>, state: &mut State<W::Job>) {
+    fn summon(self: &Arc<Self>, state: &mut State<W>) {
         if state.jobs.is_empty() || state.coming > 0 {
             return;
         }
@@ -268,7 +347,7 @@ impl<W: Work> Inner<W> {
     }
 
     /// Calls a thread that does nothing.
-    fn call_one(&self, state: &mut State<W::Job>) {
+    fn call_one(&self, state: &mut State<W>) {
         state.idle -= 1;
         state.calls += 1;
         state.coming += 1;
@@ -277,7 +356,7 @@ impl<W: Work> Inner<W> {
 
     /// Looks, now and again, whether the jobs are taken, and has a thread come where they are not. True: no job waits, or
     /// nobody could be summoned for it.
-    fn attend(self: &Arc<Self>, state: &mut State<W::Job>) -> bool {
+    fn attend(self: &Arc<Self>, state: &mut State<W>) -> bool {
         if state.jobs.is_empty() || !self.could_summon(state) {
             return true;
         }
@@ -301,12 +380,13 @@ impl<W: Work> Inner<W> {
         if let Some(lead) = self.lead.get() {
             lead.clone().stand_here();
         }
-        self.lock().ids.push(gettid());
+        let seat = self.lock().seats.sit();
         // An interpreter that is being finalised is not attached to any more.
         let began = Python::try_attach(|py| {
+            let _named = stacks::name_here(py, self.name_of(seat));
             let Some(mut local) = self.work.begin(py) else { return false };
             let mut arrival = Arrival::Called;
-            while let Some(job) = self.next(py, arrival) {
+            while let Some(job) = self.next(py, arrival, seat) {
                 arrival = Arrival::Done;
                 let run = || self.work.run(py, &mut local, job);
                 if catch_unwind(AssertUnwindSafe(run)).is_err() {
@@ -316,7 +396,7 @@ impl<W: Work> Inner<W> {
             true
         });
         let mut state = self.lock();
-        state.ids.retain(|id| *id != gettid());
+        let trace = state.seats.leave(seat);
         state.threads -= 1;
         if began != Some(true) {
             state.coming -= 1;
@@ -324,18 +404,23 @@ impl<W: Work> Inner<W> {
         // The last one leaves no job behind that would wait for ever.
         let left = if state.threads == 0 { std::mem::take(&mut state.jobs) } else { VecDeque::new() };
         drop(state);
-        drop(left);
+        drop((left, trace));
         self.ended.notify_waiters();
     }
 
     /// The next job. It is taken attached, so that none waits in the hands of a thread that waits for the interpreter.
     /// Whoever holds the lock never waits for the interpreter, so taking the lock attached is safe.
-    fn next(self: &Arc<Self>, py: Python<'_>, arrival: Arrival) -> Option<W::Job> {
+    fn next(self: &Arc<Self>, py: Python<'_>, arrival: Arrival, seat: usize) -> Option<W::Job> {
         let lead = self.lead.get();
+        // Let go without the lock.
+        let mut done = None;
         let mut state = self.lock();
         match arrival {
             Arrival::Called => state.coming -= 1,
-            Arrival::Done => state.running -= 1,
+            Arrival::Done => {
+                state.running -= 1;
+                done = state.seats.end(seat);
+            }
         }
         loop {
             if state.stopping {
@@ -344,18 +429,18 @@ impl<W: Work> Inner<W> {
             // Answers that were given are sent before many more are made.
             if let Some(lead) = lead.filter(|lead| !state.jobs.is_empty() && lead.is_overdue()) {
                 drop(state);
+                drop(done.take());
                 py.detach(|| lead.drive());
                 state = self.lock();
             }
-            if let Some(job) = state.jobs.pop_front() {
-                state.running += 1;
-                state.taken += 1;
+            if let Some(job) = state.take(&self.work, seat) {
                 if !state.jobs.is_empty() {
                     self.relieve(&mut state);
                 }
                 return Some(job);
             }
             drop(state);
+            drop(done.take());
             let drove = lead.is_some_and(|lead| py.detach(|| lead.drive()));
             state = self.lock();
             if drove || !state.jobs.is_empty() {
@@ -435,106 +520,5 @@ impl<W: Work> Drop for Pool<W> {
     fn drop(&mut self) {
         self.inner.lock().stopping = true;
         self.inner.ready.notify_all();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use super::*;
-
-    struct Calls;
-
-    type Call = Box<dyn FnOnce(Python<'_>) + Send>;
-
-    impl Work for Calls {
-        type Job = Call;
-        type Local = ();
-
-        fn begin(&self, _: Python<'_>) -> Option<()> {
-            Some(())
-        }
-
-        fn run(&self, py: Python<'_>, (): &mut (), call: Call) {
-            call(py);
-        }
-    }
-
-    fn pool(threads: usize, jobs: usize) -> Pool<Calls> {
-        Python::initialize();
-        Pool::new("test", Calls, threads, jobs)
-    }
-
-    /// Holds a thread until it is told to go on.
-    fn block(pool: &Pool<Calls>) -> mpsc::Sender<()> {
-        let (go_on, wait) = mpsc::channel::<()>();
-        let (started, has_started) = mpsc::channel();
-        pool.submit(Box::new(move |py| {
-            started.send(()).unwrap();
-            py.detach(move || wait.recv().unwrap_err());
-        }))
-        .unwrap();
-        has_started.recv().unwrap();
-        go_on
-    }
-
-    #[tokio::test]
-    async fn a_slow_job_delays_none_that_a_free_thread_can_do() {
-        let pool = pool(2, 8);
-        let slow = block(&pool);
-        for _ in 0..20 {
-            let (done, is_done) = mpsc::channel();
-            pool.submit(Box::new(move |_| done.send(()).unwrap())).unwrap();
-            is_done.recv_timeout(Duration::from_secs(5)).unwrap();
-        }
-        drop(slow);
-        assert!(pool.stop(Duration::from_secs(5)).await);
-    }
-
-    #[tokio::test]
-    async fn the_queue_is_bounded() {
-        let pool = pool(1, 2);
-        let slow = block(&pool);
-        assert_eq!(pool.submit(Box::new(|_| ())), Ok(()));
-        assert_eq!(pool.submit(Box::new(|_| ())), Ok(()));
-        assert_eq!(pool.submit(Box::new(|_| ())), Err(Refusal::Full));
-        drop(slow);
-        assert!(pool.stop(Duration::from_secs(5)).await);
-        assert_eq!(pool.submit(Box::new(|_| ())), Err(Refusal::Stopped));
-    }
-
-    #[tokio::test]
-    async fn a_panic_harms_its_own_job_only() {
-        let pool = pool(1, 8);
-        pool.submit(Box::new(|_| panic!("in a job"))).unwrap();
-        let (done, is_done) = mpsc::channel();
-        pool.submit(Box::new(move |_| done.send(()).unwrap())).unwrap();
-        is_done.recv_timeout(Duration::from_secs(5)).unwrap();
-        assert!(pool.stop(Duration::from_secs(5)).await);
-    }
-
-    #[tokio::test]
-    async fn a_stop_meets_threads_wherever_they_are() {
-        for round in 0..100 {
-            let pool = pool(4, 64);
-            for _ in 0..round % 10 {
-                pool.submit(Box::new(|_| ())).unwrap();
-            }
-            if round % 3 == 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                pool.submit(Box::new(|_| ())).unwrap();
-            }
-            assert!(pool.stop(Duration::from_secs(5)).await, "round {round}");
-        }
-    }
-
-    #[tokio::test]
-    async fn stopping_is_bounded_in_time() {
-        let pool = pool(1, 8);
-        let slow = block(&pool);
-        assert!(!pool.stop(Duration::from_millis(50)).await);
-        drop(slow);
-        assert!(pool.stop(Duration::from_secs(5)).await);
     }
 }

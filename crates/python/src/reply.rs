@@ -20,6 +20,21 @@ pub(crate) type Answered = Result<Response<Body>, Error>;
 #[derive(Debug)]
 pub(crate) struct Reply(Arc<Slot>);
 
+/// The answer from a third side: that of one who sees that it does not come.
+#[derive(Debug)]
+pub(crate) struct Late(Arc<Slot>);
+
+/// What has become of a question whose answer is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is answered now.
+    Told,
+    /// Nobody asks any more.
+    Left,
+    /// It was answered already.
+    Answered,
+}
+
 /// The asking end: the answer, or `None` where the other end was dropped.
 #[derive(Debug)]
 pub(crate) struct Asked(Arc<Slot>);
@@ -69,26 +84,52 @@ impl Reply {
     /// Answers. False: nobody waits for the answer any more.
     pub(crate) fn send(self, answer: Answered) -> bool {
         let state = self.0.lock();
-        if state.left {
+        if state.left || state.over {
             return false;
         }
         self.0.end(state, Some(answer));
         true
     }
 
+    /// For whoever sees to it that there is an answer in time.
+    pub(crate) fn late(&self) -> Late {
+        Late(self.0.clone())
+    }
+
     /// Whether nobody waits for the answer any more.
     pub(crate) fn is_closed(&self) -> bool {
-        self.0.lock().left
+        let state = self.0.lock();
+        state.left || state.over
     }
 
     /// Ready when nobody waits for the answer any more.
     pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();
-        if state.left {
+        if state.left || state.over {
             return Poll::Ready(());
         }
         keep(&mut state.replier, cx);
         Poll::Pending
+    }
+}
+
+impl Late {
+    /// Answers in the application's stead, if it has not.
+    pub(crate) fn answer(&self, answer: impl FnOnce() -> Error) -> Fate {
+        let mut state = self.0.lock();
+        // Whoever asked leaves with his answer, too.
+        if state.over {
+            return Fate::Answered;
+        }
+        if state.left {
+            return Fate::Left;
+        }
+        let replier = state.replier.take();
+        self.0.end(state, Some(Err(answer())));
+        if let Some(replier) = replier {
+            replier.wake();
+        }
+        Fate::Told
     }
 }
 
@@ -138,6 +179,8 @@ fn keep(slot: &mut Option<Waker>, cx: &Context<'_>) {
 mod tests {
     use std::future::poll_fn;
 
+    use hawksbill_core::Kind;
+
     use super::*;
 
     #[tokio::test]
@@ -163,6 +206,25 @@ mod tests {
         });
         poll_fn(|cx| reply.poll_closed(cx)).await;
         leaving.await.unwrap();
+        assert_eq!(reply.late().answer(|| Error::new(Kind::GatewayTimeout)), Fate::Left);
         assert!(!reply.send(Ok(Response::default())));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_late_is_given_by_another() {
+        let (reply, asked) = channel(None);
+        let late = reply.late();
+        let asking = tokio::spawn(asked);
+        tokio::task::yield_now().await;
+        assert_eq!(late.answer(|| Error::new(Kind::GatewayTimeout)), Fate::Told);
+        assert!(reply.is_closed());
+        assert!(!reply.send(Ok(Response::default())));
+        assert_eq!(asking.await.unwrap().unwrap().unwrap_err().status(), 504);
+
+        let (reply, asked) = channel(None);
+        let late = reply.late();
+        assert!(reply.send(Ok(Response::default())));
+        assert!(asked.await.is_some());
+        assert_eq!(late.answer(|| Error::new(Kind::GatewayTimeout)), Fate::Answered);
     }
 }

@@ -7,7 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hawksbill::core::config::Bounded;
+use hawksbill::core::config::{Bounded, Duration};
 use hawksbill::{Body, Gateway};
 use hawksbill_python::{Django, Http, Lifespan, WebSockets};
 use http::{HeaderName, HeaderValue, Request};
@@ -62,6 +62,7 @@ async fn a_tower_layer_stands_over_a_django_project() {
         websocket: WebSockets::default(),
         threads: Bounded::clamped(4),
         queue: Bounded::clamped(16),
+        timeout: Duration::from_secs(30),
     };
     let layer = SetResponseHeaderLayer::overriding(
         HeaderName::from_static("x-stands-over"),

@@ -7,7 +7,7 @@ pub(super) const TOP: &[&str] = &[
 ];
 
 /// In an application's table.
-pub(super) const APP: &[&str] = &["fastcgi", "uwsgi", "scgi", "cgi", "php", "timeout", "queue", "preload"];
+pub(super) const APP: &[&str] = &["fastcgi", "uwsgi", "scgi", "cgi", "php", "queue", "preload"];
 
 /// In a route's table: application kinds and conditions.
 pub(super) const ROUTE: &[&str] =

@@ -192,8 +192,9 @@ fn tell_one(event: &Event) {
             let message = message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
             tracing::error!(target: "hawksbill::supervisor", "{} ended unasked, {exit}{message}", process(of));
         }
-        Event::Stuck { of, what, detail } => {
-            tracing::error!(target: "hawksbill::supervisor", "{} hangs and is replaced: {what}\n{detail}", process(of));
+        // The worker has logged where it hangs.
+        Event::Stuck { of, what, .. } => {
+            tracing::error!(target: "hawksbill::supervisor", "{} hangs and is replaced: {what}", process(of));
         }
         Event::Retiring { of, reason } => {
             tracing::info!(target: "hawksbill::supervisor", "{} is replaced: {reason}", process(of));

@@ -1,10 +1,11 @@
 //! A worker: a gateway that accepts when its supervisor says so.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hawksbill_core::config::Value;
-use hawksbill_core::{Address, Body, BuildError, Connection, Peer, Registry, Scheme, Turtle};
+use hawksbill_core::{Address, Body, BuildError, Connection, Peer, Registry, Scheme, Turtle, Vitals};
 use hawksbill_server::Shutdown;
 use hawksbill_supervisor::child::{Child, Orders, Reporter};
 use hawksbill_supervisor::{Beat, Order};
@@ -49,6 +50,7 @@ struct Worker {
 
 impl Worker {
     fn new(child: &mut Child, registry: &Registry) -> Result<Self, BuildError> {
+        let reporter = child.reporter();
         let wrong = |error: &dyn std::fmt::Display| {
             BuildError::new(format!("what the supervisor says is not understood: {error}"))
         };
@@ -62,15 +64,14 @@ impl Worker {
             .map_err(|error| BuildError::new(error.to_string()))?;
         let inherited = sockets::inherited(child, &config.sockets())?;
         let gateway = Gateway::new(config)?;
+        let (vitals, told) = (gateway.vitals(), reporter.clone());
+        vitals.on_stuck(move |stuck| told.stuck(&stuck.what, &stuck.detail));
+        // Answered on the thread that reads the orders, so also while everything else hangs.
+        child.answers("stacks", move || vitals.ask("stacks").into());
         let orders = child
             .orders()
             .map_err(|error| BuildError::new("cannot listen to the supervisor").caused_by(error))?;
-        Ok(Self {
-            gateway: gateway.inherit(inherited),
-            probe: payload.ready,
-            reporter: child.reporter(),
-            orders,
-        })
+        Ok(Self { gateway: gateway.inherit(inherited), probe: payload.ready, reporter, orders })
     }
 
     fn run(mut self) -> Result<(), BuildError> {
@@ -111,6 +112,7 @@ async fn serve(
     mut orders: Orders,
     terminate: Signal,
 ) -> Result<(), BuildError> {
+    let vitals = gateway.vitals();
     let started = async {
         let app = probe.as_ref().and_then(|probe| gateway.app(&probe.app));
         let ready = gateway.get_ready().await?;
@@ -125,7 +127,7 @@ async fn serve(
     let Some(ready) = unless_ended(&mut orders, started).await else { return Ok(()) };
     let ready = ready?;
     reporter.ready(serde_json::Value::Null);
-    let mut serving = Serving { ready, server: None, servers: JoinSet::new(), shutdowns: Vec::new() };
+    let mut serving = Serving { ready, vitals, server: None, servers: JoinSet::new(), shutdowns: Vec::new() };
     let ended = serving.obey(&mut orders, terminate, reporter).await;
     serving.end(ended, &mut orders).await
 }
@@ -156,6 +158,18 @@ async fn is_ready(app: &Turtle, probe: &Probe) -> Result<(), BuildError> {
             )));
         }
         tokio::time::sleep(AGAIN).await;
+    }
+}
+
+fn beat_of(vitals: &Vitals) -> Beat {
+    let sample = vitals.sample();
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Beat {
+        requests: sample.begun,
+        busy: count(sample.most),
+        slots: count(sample.slots),
+        waiting: count(sample.waiting),
+        ..Beat::default()
     }
 }
 
@@ -190,6 +204,7 @@ impl End {
 
 struct Serving {
     ready: Ready,
+    vitals: Arc<Vitals>,
     /// Whoever accepts now.
     server: Option<Shutdown>,
     /// All that have accepted, until their last connection is gone.
@@ -223,7 +238,7 @@ impl Serving {
                     }
                 },
                 _ = terminate.recv() => return Ok(End::Drain),
-                _ = beat.tick() => reporter.beat(Beat::default()),
+                _ = beat.tick() => reporter.beat(beat_of(&self.vitals)),
                 Some(_) = self.servers.join_next() => {}
             }
         }

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::event_loop::{Bell, Loop, Remote, end_tasks, run_until, take_turn};
 use super::wakeup::Wakeup;
 use crate::failure::Failure;
+use crate::stacks;
 
 /// Starts the thread, and waits until the loop runs.
 pub(super) async fn start(remote: Arc<Remote>, ended: watch::Sender<bool>) -> Result<(), BuildError> {
@@ -58,6 +59,8 @@ fn serve(
         Err(_) => (asyncio.call_method0("new_event_loop")?, "asyncio"),
     };
     asyncio.call_method1("set_event_loop", (&event_loop,))?;
+    stacks::know(&event_loop)?;
+    let _named = stacks::name_here(py, "event loop")?;
     let drain = Drain { remote: remote.clone(), event_loop: Py::new(py, Loop::new(&event_loop)?)? };
     event_loop.call_method1("add_reader", (descriptor, drain))?;
     let _ = ready.send(kind);

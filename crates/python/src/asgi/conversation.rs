@@ -140,6 +140,16 @@ impl Waiting {
         self.lock().task = Some(task.clone().unbind());
     }
 
+    /// The task, while it is not over.
+    pub(super) fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.lock().task.as_ref().map(|task| task.clone_ref(py))
+    }
+
+    /// Whether some `receive()` waits.
+    pub(super) fn receives(&self) -> bool {
+        !self.lock().receivers.is_empty()
+    }
+
     /// Lets all go, attached, when the task is over.
     pub(super) fn release(&self, _: Python<'_>) {
         let held = std::mem::take(&mut *self.lock());

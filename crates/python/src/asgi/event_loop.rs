@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use hawksbill_core::config::Duration as Span;
 use hawksbill_core::{BuildError, Builder};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -22,9 +23,11 @@ use super::awaitable::{Awaitable, Done};
 use super::conversation::is_done;
 use super::own::{Begun, OwnLoop, Scheduler};
 use super::scope::Scopes;
+use super::underway::Pulse;
 use super::wakeup::Wakeup;
 use crate::detect::Interface;
 use crate::failure::Failure;
+use crate::watchdog::Watchdog;
 
 /// How long tasks get to end after they were cancelled, in seconds.
 const CANCEL_SECONDS: f64 = 5.0;
@@ -40,7 +43,7 @@ pub(super) trait Turn: Send + Sync {
 /// Whom a task of the loop belongs to.
 pub(super) trait Tasked: Send + Sync + 'static {
     /// Keeps the task alive: the loop has weak references only.
-    fn keep(&self, task: &Bound<'_, PyAny>);
+    fn keep(self: Arc<Self>, task: &Bound<'_, PyAny>);
 
     /// Called once, with what the task returned or raised.
     fn end(&self, py: Python<'_>, result: PyResult<()>);
@@ -68,6 +71,7 @@ pub(super) struct Remote {
     /// What the applications turned out to be.
     hosts_asgi: AtomicBool,
     hosts_wsgi: AtomicBool,
+    pulse: Pulse,
 }
 
 /// How the loop is called.
@@ -126,9 +130,16 @@ impl EventLoop {
         hosts.store(true, Ordering::Release);
     }
 
+    /// Has it seen whether the loop goes so long without a turn.
+    pub(super) fn watch(&self, watchdog: &Watchdog, timeout: Span) {
+        if self.remote.pulse.bound(timeout) {
+            watchdog.watch(&self.remote);
+        }
+    }
+
     /// Starts the loop on a thread, unless it runs.
     pub(super) async fn start(&self) -> Result<(), BuildError> {
-        if self.remote.settled.load(Ordering::Acquire) {
+        if self.remote.is_settled() {
             return Ok(());
         }
         let start = || apart::start(self.remote.clone(), self.ended.clone());
@@ -169,6 +180,15 @@ impl Remote {
             }
             _ => self.post(turn),
         })
+    }
+
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Whether the loop shares its thread with the runtime.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
     }
 
     /// Whether the loop ends what is still in it.
@@ -296,7 +316,7 @@ impl Loop {
             whose.end(py, result_of(&task));
             return Ok(());
         }
-        whose.keep(&task);
+        whose.clone().keep(&task);
         task.call_method1(intern!(py, "add_done_callback"), (Ended { whose: whose.clone() },))?;
         Ok(())
     }

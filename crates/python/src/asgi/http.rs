@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
-use hawksbill_core::{Body, Error};
+use hawksbill_core::config::Duration as Span;
+use hawksbill_core::{Body, Error, Kind, Side};
 use http::request::Parts;
 use http::{Method, Uri};
 use http_body::Body as _;
@@ -29,8 +30,9 @@ use crate::answer::{Answer, Trouble};
 use crate::broken::Broken;
 use crate::facts::{Facts, describe};
 use crate::failure::Failure;
-use crate::reply::Reply;
+use crate::reply::{self, Fate, Reply};
 use crate::segment::Segment;
+use crate::watchdog::{ADVICE, Late};
 
 /// A request and its answer.
 pub(super) struct Exchange {
@@ -41,6 +43,7 @@ pub(super) struct Exchange {
     uri: Uri,
     runtime: Option<Handle>,
     broken: Broken,
+    late: reply::Late,
     /// Whether the client takes fields behind the body.
     takes_trailers: bool,
     waiting: Waiting,
@@ -52,6 +55,10 @@ struct State {
     incoming: Incoming,
     answer: Answer,
     over: bool,
+    /// Its number among those that are watched.
+    ticket: Option<u64>,
+    /// Whether it was answered in its stead, so that its end is nobody's affair.
+    is_late: bool,
     /// A file that is being opened for `http.response.pathsend`.
     opening: Option<Opening>,
 }
@@ -69,6 +76,9 @@ struct Incoming {
     /// A block that was read to see whether it is the last.
     ahead: Option<Bytes>,
     told_end: bool,
+    /// Whether the application waits for more of the body, or has waited for what came since somebody asked.
+    waits: bool,
+    has_waited: bool,
 }
 
 /// What `receive()` returns.
@@ -81,6 +91,7 @@ impl Exchange {
     pub(super) fn new(application: Arc<Application>, parts: Parts, body: Body, reply: Reply) -> Arc<Self> {
         let broken = Broken::default();
         let runtime = if body.is_end_stream() { None } else { Handle::try_current().ok() };
+        let late = reply.late();
         let answer = Answer::new(reply, parts.method == Method::HEAD, broken.clone());
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let takes_trailers = scope::takes_trailers(&parts);
@@ -91,13 +102,16 @@ impl Exchange {
             uri,
             runtime,
             broken,
+            late,
             takes_trailers,
             waiting: Waiting::default(),
             state: Mutex::new(State {
                 request: Some(parts),
-                incoming: Incoming { body: Some(body), ahead: None, told_end: false },
+                incoming: Incoming::new(body),
                 answer,
                 over: false,
+                ticket: None,
+                is_late: false,
                 opening: None,
             }),
         })
@@ -107,7 +121,64 @@ impl Exchange {
     pub(super) fn begin(self: Arc<Self>) -> bool {
         self.posted.store(true, Ordering::Release);
         let application = self.application.clone();
+        application.underway().begin();
+        // On the runtime's own thread most are over at once.
+        if !application.remote().is_settled() {
+            self.watch();
+        }
         application.remote().run(self)
+    }
+
+    /// Has it seen whether its answer begins in time.
+    fn watch(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.ticket.is_none() && !state.is_late {
+            state.ticket = Some(self.application.underway().keep(self));
+        }
+    }
+
+    /// Whether the application has begun its answer.
+    pub(super) fn has_begun_answer(&self) -> bool {
+        self.lock().answer.has_begun()
+    }
+
+    /// Whether the application waits for the request's body, or has waited for what came of it since this was last asked.
+    pub(super) fn is_clients_turn(&self) -> bool {
+        let mut state = self.lock();
+        std::mem::take(&mut state.incoming.has_waited)
+            || (!state.incoming.told_end && self.waiting.receives())
+    }
+
+    /// Answers in place of an application that has not begun its answer, and has its task cancelled.
+    pub(super) fn late(self: Arc<Self>, timeout: Span) -> Option<Late> {
+        let name = self.application.name();
+        let error = || {
+            let reason = format!("application {name} has not begun its answer within {timeout}");
+            Error::new(Kind::GatewayTimeout).because(reason).at(Side::Application)
+        };
+        self.lock().is_late = true;
+        let fate = match self.late.answer(error) {
+            Fate::Answered => {
+                self.lock().is_late = false;
+                return None;
+            }
+            Fate::Told => "answered 504",
+            Fate::Left => "its client left",
+        };
+        let (shown, cancelled) = (self.clone(), self.clone());
+        Some(Late {
+            app: name.to_owned(),
+            message: format!(
+                "{}: no answer within {timeout}: {fate}; its task is cancelled; {ADVICE}",
+                self.description()
+            ),
+            stuck: None,
+            task: Some(Box::new(move |py| shown.waiting.task(py))),
+            then: Some(Box::new(move || {
+                let application = cancelled.application.clone();
+                application.remote().post(Arc::new(Cancel(cancelled)));
+            })),
+        })
     }
 
     /// For messages.
@@ -122,6 +193,9 @@ impl Exchange {
     /// Calls the application, as a task.
     fn start(self: &Arc<Self>, event_loop: &Bound<'_, Loop>, parts: &Parts) -> PyResult<()> {
         let py = event_loop.py();
+        if self.lock().is_late {
+            return Ok(());
+        }
         let Some(callable) = self.application.callable(py) else {
             self.lock().answer.fail(self.application.stopped());
             return Ok(());
@@ -280,13 +354,19 @@ impl Conversation for Exchange {
         }
         if !state.incoming.told_end {
             match state.incoming.poll(cx) {
-                Poll::Ready(Ok((block, more))) => return Poll::Ready(Incident::Request(block, more)),
+                Poll::Ready(Ok((block, more))) => {
+                    state.incoming.has_waited |= std::mem::take(&mut state.incoming.waits);
+                    return Poll::Ready(Incident::Request(block, more));
+                }
                 Poll::Ready(Err(error)) => {
                     state.incoming.told_end = true;
                     self.broken.set(error);
                     return Poll::Ready(Incident::Disconnect);
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    state.incoming.waits = true;
+                    return Poll::Pending;
+                }
             }
         }
         if self.broken.is_set() || state.over {
@@ -301,8 +381,9 @@ impl Conversation for Exchange {
 }
 
 impl Tasked for Exchange {
-    fn keep(&self, task: &Bound<'_, PyAny>) {
+    fn keep(self: Arc<Self>, task: &Bound<'_, PyAny>) {
         self.waiting.keep(task);
+        self.watch();
     }
 
     /// What the application returned or raised is the end of its answer.
@@ -310,12 +391,16 @@ impl Tasked for Exchange {
         let mut state = self.lock();
         state.over = true;
         state.incoming.body = None;
+        let (ticket, is_late) = (state.ticket.take(), state.is_late);
         let opening = state.opening.take();
         let complete = state.answer.is_complete();
         let left = matches!(state.answer.poll_left(&mut Context::from_waker(Waker::noop())), Poll::Ready(()))
             && !complete;
         drop(state);
         drop(opening);
+        if let Some(ticket) = ticket {
+            self.application.underway().end(ticket);
+        }
         self.waiting.release(py);
         let failure = match result {
             Err(error) => Failure::new(py, &error),
@@ -326,6 +411,7 @@ impl Tasked for Exchange {
         let stopping = self.application.remote().is_stopping();
         if self.broken.is_set() || left || stopping {
             let reason = match (left, stopping) {
+                (true, _) if is_late => "it was late, and is over now",
                 (true, _) => "the client left",
                 (false, true) => "the application is stopped",
                 (false, false) => "the request body did not arrive",
@@ -359,6 +445,29 @@ impl Turn for Exchange {
     }
 }
 
+impl Drop for Exchange {
+    /// One that the loop never came to has no end.
+    fn drop(&mut self) {
+        let ticket = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).ticket.take();
+        if let Some(ticket) = ticket {
+            self.application.underway().end(ticket);
+        }
+    }
+}
+
+/// Cancels the task of a request that was answered in its stead.
+struct Cancel(Arc<Exchange>);
+
+impl Turn for Cancel {
+    fn turn(self: Arc<Self>, event_loop: &Bound<'_, Loop>) {
+        let py = event_loop.py();
+        let Some(task) = self.0.waiting.task(py) else { return };
+        if let Err(error) = task.call_method0(py, intern!(py, "cancel")) {
+            Failure::new(py, &error).log(self.0.application.name(), &self.0.description());
+        }
+    }
+}
+
 impl Wake for Exchange {
     fn wake(self: Arc<Self>) {
         if !self.posted.swap(true, Ordering::AcqRel) {
@@ -369,6 +478,10 @@ impl Wake for Exchange {
 }
 
 impl Incoming {
+    fn new(body: Body) -> Self {
+        Self { body: Some(body), ahead: None, told_end: false, waits: false, has_waited: false }
+    }
+
     /// The next block and whether others follow. Where the connection knows already, the last block says so.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Bytes, bool), Error>> {
         let block = match self.ahead.take() {

@@ -211,7 +211,7 @@ impl Life {
 }
 
 impl Tasked for Life {
-    fn keep(&self, task: &Bound<'_, PyAny>) {
+    fn keep(self: Arc<Self>, task: &Bound<'_, PyAny>) {
         self.lock().task = Some(task.clone().unbind());
     }
 

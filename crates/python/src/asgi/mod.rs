@@ -16,13 +16,16 @@ mod message;
 mod own;
 mod scope;
 mod settings;
+mod underway;
 mod wakeup;
 mod websocket;
 mod wire;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ::http::{Method, Request, Response};
+use hawksbill_core::config::Duration as Span;
 use hawksbill_core::{Body, BuildError, Draining, Error, Kind, TurtleFuture, Upgrade};
 use hawksbill_websocket::handshake::{OpeningHandshake, is_upgrade};
 use pyo3::prelude::*;
@@ -36,8 +39,10 @@ use self::http::Exchange;
 use self::lifespan::Life;
 pub use self::lifespan::Lifespan;
 pub use self::settings::WebSockets;
+use self::underway::Underway;
 use self::websocket::Socket;
-use crate::host::Options;
+use crate::host::{Home, Options};
+use crate::watchdog::{Late, Watched};
 use crate::{reply, thread};
 
 /// An ASGI application with its life.
@@ -52,6 +57,9 @@ struct Application {
     name: String,
     remote: Arc<Remote>,
     websockets: WebSockets,
+    /// How long a request may take to begin its answer; 0: as long as it likes.
+    timeout: Span,
+    underway: Underway,
     /// Where files are opened.
     runtime: Handle,
     /// Empty once the application is stopped.
@@ -66,25 +74,35 @@ struct Objects {
 }
 
 impl AsgiApp {
-    /// Hosts a callable on this loop, and waits until it has started.
+    /// Hosts a callable on the loop, and waits until it has started.
     ///
     /// # Errors
     /// What the application gave as the reason why it cannot start.
     pub(crate) async fn start(
         name: &str,
         callable: Py<PyAny>,
-        event_loop: &EventLoop,
+        home: &Home,
         options: &Options,
     ) -> Result<Self, BuildError> {
+        let event_loop = &home.event_loop;
         event_loop.start().await?;
         let application = Arc::new(Application {
             name: name.to_owned(),
             remote: event_loop.remote().clone(),
             websockets: options.websocket,
+            timeout: options.timeout,
+            underway: Underway::default(),
             runtime: Handle::current(),
             objects: Mutex::new(Some(Objects { callable, state: None })),
         });
         let life = Life::start(&application, options.lifespan).await?;
+        let asked = Arc::downgrade(&application);
+        let sample = move || asked.upgrade().map(|app| app.underway.sample()).unwrap_or_default();
+        home.watchdog.vitals().source(sample);
+        if !options.timeout.is_zero() {
+            home.watchdog.watch(&application);
+            event_loop.watch(&home.watchdog, options.timeout);
+        }
         Ok(Self { application, life })
     }
 
@@ -136,7 +154,27 @@ async fn open(
     asked.await.unwrap_or_else(|| Err(application.stopped()))
 }
 
+impl Watched for Application {
+    fn timeout(&self) -> Duration {
+        self.timeout.get()
+    }
+
+    fn look(self: Arc<Self>, now: Duration, late: &mut Vec<Late>) {
+        // What waits for a loop on the runtime's own thread is told nothing before that goes on.
+        if self.remote.is_settled() && !self.remote.pulse().is_there(now) {
+            return;
+        }
+        for exchange in self.underway.late(self.timeout.get(), now) {
+            late.extend(exchange.late(self.timeout));
+        }
+    }
+}
+
 impl Application {
+    fn underway(&self) -> &Underway {
+        &self.underway
+    }
+
     fn name(&self) -> &str {
         &self.name
     }

@@ -294,7 +294,7 @@ impl Conversation for Socket {
 }
 
 impl Tasked for Socket {
-    fn keep(&self, task: &Bound<'_, PyAny>) {
+    fn keep(self: Arc<Self>, task: &Bound<'_, PyAny>) {
         self.waiting.keep(task);
     }
 

@@ -6,10 +6,10 @@
 
 mod views;
 
-use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hawksbill_core::config::Duration;
 use hawksbill_core::{AppKind, Body, BuildError, Builder, Error, Kind, Turtle, TurtleFuture, Upgrade};
 use hawksbill_websocket::handshake::is_upgrade;
 use http::{Method, Request, Response};
@@ -19,11 +19,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::views::Views;
-use crate::asgi::{AsgiApp, EventLoop, Lifespan, WebSockets};
+use crate::asgi::{AsgiApp, Lifespan, WebSockets};
 use crate::detect::Interface;
+use crate::embedded::module;
 use crate::failure::Failure;
 use crate::host::{Home, Hosted, Options, keep};
-use crate::kinds::{Queue, Threads, default_queue, default_threads, directory};
+use crate::kinds::{Queue, Threads, default_queue, default_threads, default_timeout, directory};
 use crate::target::Target;
 use crate::thread;
 use crate::wsgi::WsgiApp;
@@ -54,6 +55,10 @@ pub struct Django {
     /// WSGI: at most this many further requests wait for a thread; more are answered 503.
     #[serde(default = "default_queue")]
     pub queue: Queue,
+    /// A request whose answer has not begun within this time is answered 504, and the log shows where it stands. As for
+    /// `wsgi` and `asgi`, by whichever it goes. `0`: it may take as long as it likes.
+    #[serde(default = "default_timeout")]
+    pub timeout: Duration,
     /// ASGI: whether the application is told when it starts and ends: `auto` (if it takes part), `on` (it has to) or
     /// `off`.
     #[serde(default)]
@@ -112,6 +117,7 @@ impl AppKind for Django {
             interface: None,
             threads: self.threads.as_usize(),
             queue: self.queue.as_usize(),
+            timeout: self.timeout,
             lifespan: self.lifespan,
             websocket: self.websocket,
         };
@@ -130,7 +136,7 @@ impl AppKind for Django {
         };
         let label = name.clone();
         let start = async move |found| {
-            let project = Project::start(&label, found, &home.event_loop, &options).await?;
+            let project = Project::start(&label, found, &home, &options).await?;
             Ok(Hosted::Django(Arc::new(project)))
         };
         Ok(keep(cx, &name, load, start))
@@ -180,22 +186,17 @@ impl Found {
 
 impl Project {
     /// Hosts what there is to host.
-    async fn start(
-        name: &str,
-        found: Found,
-        event_loop: &EventLoop,
-        options: &Options,
-    ) -> Result<Self, BuildError> {
+    async fn start(name: &str, found: Found, home: &Home, options: &Options) -> Result<Self, BuildError> {
         let mut options = options.clone();
         if options.lifespan == Lifespan::Auto && !found.knows_lifespan {
             // Django's handler and Channels' router raise at it, and mean nothing by that.
             options.lifespan = Lifespan::Off;
         }
         let asgi = match found.asgi {
-            Some(callable) => Some(AsgiApp::start(name, callable, event_loop, &options).await?),
+            Some(callable) => Some(AsgiApp::start(name, callable, home, &options).await?),
             None => None,
         };
-        let host = |callable| WsgiApp::new(name, callable, options.threads, options.queue);
+        let host = |callable| WsgiApp::new(name, callable, home, &options);
         Ok(Self {
             wsgi: found.wsgi.map(host),
             asgi,
@@ -319,15 +320,6 @@ pub(crate) fn ease(py: Python<'_>, name: &str, application: &Bound<'_, PyAny>) {
 /// What looks at projects.
 fn glance(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     module(py, c_str!(include_str!("project.py")), c"_hawksbill_django_project")
-}
-
-/// A module of our own, made when it is first asked for.
-fn module<'py>(py: Python<'py>, code: &CStr, name: &CStr) -> PyResult<Bound<'py, PyModule>> {
-    let loaded = py.import("sys")?.getattr("modules")?;
-    if let Ok(module) = loaded.get_item(name) {
-        return Ok(module.cast_into::<PyModule>()?);
-    }
-    PyModule::from_code(py, code, name, name)
 }
 
 fn read(project: &Bound<'_, PyModule>, found: &Bound<'_, PyAny>, warning: String) -> PyResult<Found> {

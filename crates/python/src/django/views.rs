@@ -106,10 +106,15 @@ impl Views {
 impl Work for Lookups {
     type Job = Lookup;
     type Local = Py<PyAny>;
+    type Trace = ();
 
     fn begin(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let asked = self.is_asynchronous.lock().unwrap_or_else(PoisonError::into_inner);
         asked.as_ref().map(|asked| asked.clone_ref(py))
+    }
+
+    fn trace(&self, _: &Lookup) -> Option<()> {
+        None
     }
 
     fn run(&self, py: Python<'_>, asked: &mut Py<PyAny>, job: Lookup) {

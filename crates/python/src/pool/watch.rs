@@ -113,8 +113,8 @@ impl Shared {
 
 /// Whether a thread of the pool runs, or would if it had a processor (proc(5), `/proc/pid/task/tid/stat`). One that
 /// waits for the interpreter sleeps, but then another one runs.
-pub(super) fn computes<J>(state: &State<J>) -> bool {
-    state.ids.iter().any(|id| runs(*id))
+pub(super) fn computes<W: Work>(state: &State<W>) -> bool {
+    state.seats.ids().any(runs)
 }
 
 fn runs(id: Pid) -> bool {

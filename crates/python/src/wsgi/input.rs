@@ -145,7 +145,7 @@ impl Reader {
                 continue;
             }
             let Some(body) = &mut self.body.rest else { return Ok(false) };
-            match next_frame(py, body, self.body.runtime.as_ref()) {
+            match next_frame(py, body, self.body.runtime.as_ref(), &self.broken) {
                 Some(Ok(frame)) => self.chunk = frame.into_data().unwrap_or_default(),
                 Some(Err(error)) => {
                     self.body.rest = None;
@@ -182,12 +182,13 @@ fn next_frame(
     py: Python<'_>,
     body: &mut Body,
     runtime: Option<&Handle>,
+    broken: &Broken,
 ) -> Option<Result<http_body::Frame<Bytes>, Error>> {
     let _entered = runtime.map(Handle::enter);
     let mut poll = |cx: &mut Context<'_>| Pin::new(&mut *body).poll_frame(cx);
     match poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(frame) => frame,
-        Poll::Pending => py.detach(|| block_on_poll(poll)),
+        Poll::Pending => broken.waiting(|| py.detach(|| block_on_poll(poll))),
     }
 }
 

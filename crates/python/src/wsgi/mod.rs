@@ -18,9 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hawksbill_core::{Body, Error, Kind, TurtleFuture};
+use hawksbill_core::config::Duration as Span;
+use hawksbill_core::{Body, Error, Kind, Side, TurtleFuture};
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Uri};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -33,11 +34,13 @@ use self::response::{Halt, StartResponse};
 use crate::answer::Answer;
 use crate::broken::Broken;
 use crate::convert::to_bytes;
-use crate::facts::Facts;
+use crate::facts::{Facts, describe};
 use crate::failure::Failure;
-use crate::pool::{Pool, Refusal, Work};
-use crate::reply::{self, Asked, Reply};
+use crate::host::{Home, Options};
+use crate::pool::{Overdue, Pool, Refusal, Trace, Work};
+use crate::reply::{self, Asked, Fate, Reply};
 use crate::thread;
+use crate::watchdog::{ADVICE, Late, Watched};
 
 /// How long a stop waits for calls that nobody waits for any more.
 const STOP: Duration = Duration::from_secs(10);
@@ -46,10 +49,14 @@ const STOP: Duration = Duration::from_secs(10);
 pub(crate) struct WsgiApp {
     name: String,
     pool: Pool<Calls>,
+    /// How long a call may take to begin its answer; 0: as long as it likes.
+    timeout: Span,
 }
 
 struct Calls {
     name: String,
+    /// Whether somebody looks which calls are late.
+    is_watched: bool,
     /// Empty once the application is stopped.
     application: Mutex<Option<Py<PyAny>>>,
 }
@@ -58,7 +65,16 @@ struct Job {
     parts: Parts,
     /// `None`: the request has none.
     body: Option<Gathered>,
+    broken: Broken,
     reply: Reply,
+}
+
+/// What is kept of a call while it is made.
+struct Underway {
+    method: Method,
+    uri: Uri,
+    broken: Broken,
+    late: reply::Late,
 }
 
 struct Local {
@@ -68,12 +84,21 @@ struct Local {
 }
 
 impl WsgiApp {
-    /// Hosts `application` on at most `threads` threads; at most `queue` requests wait for one.
-    pub(crate) fn new(name: &str, application: Py<PyAny>, threads: usize, queue: usize) -> Arc<Self> {
-        let calls = Calls { name: name.to_owned(), application: Mutex::new(Some(application)) };
+    /// Hosts `application` on threads.
+    pub(crate) fn new(name: &str, application: Py<PyAny>, home: &Home, options: &Options) -> Arc<Self> {
+        let application = Mutex::new(Some(application));
+        let calls = Calls { name: name.to_owned(), is_watched: !options.timeout.is_zero(), application };
         // The kernel shows 15 characters of a thread's name.
-        let pool = Pool::new(&format!("wsgi-{name}"), calls, threads, queue);
-        Arc::new(Self { name: name.to_owned(), pool })
+        let pool = Pool::new(&format!("wsgi-{name}"), calls, options.threads, options.queue);
+        let app = Arc::new(Self { name: name.to_owned(), pool, timeout: options.timeout });
+        let asked = Arc::downgrade(&app);
+        home.watchdog
+            .vitals()
+            .source(move || asked.upgrade().map(|app| app.pool.sample()).unwrap_or_default());
+        if !options.timeout.is_zero() {
+            home.watchdog.watch(&app);
+        }
+        app
     }
 
     /// Asks the application.
@@ -95,7 +120,8 @@ impl WsgiApp {
 
     fn submit(&self, parts: Parts, body: Option<Gathered>) -> Result<Asked, Error> {
         let (reply, asked) = reply::channel(self.pool.later().cloned());
-        self.pool.submit(Box::new(Job { parts, body, reply })).map_err(|refusal| {
+        let broken = if body.is_some() { Broken::new() } else { Broken::never() };
+        self.pool.submit(Box::new(Job { parts, body, broken, reply })).map_err(|refusal| {
             let reason = match refusal {
                 Refusal::Full => format!("the queue of application {} is full", self.name),
                 Refusal::Stopped => format!("application {} is stopped", self.name),
@@ -116,6 +142,68 @@ impl WsgiApp {
         }
         let application = self.pool.work().application.lock().unwrap_or_else(PoisonError::into_inner).take();
         thread::release(application).await;
+    }
+}
+
+impl Watched for WsgiApp {
+    fn timeout(&self) -> Duration {
+        self.timeout.get()
+    }
+
+    fn look(self: Arc<Self>, now: Duration, late: &mut Vec<Late>) {
+        let Overdue { running, waiting } = self.pool.overdue(self.timeout.get(), now);
+        for (thread, call) in running {
+            late.extend(self.late(&thread, &call));
+        }
+        let count = waiting.len();
+        for job in waiting {
+            let reason = format!("no thread of application {} was free for {}", self.name, self.timeout);
+            job.reply.send(Err(Error::new(Kind::Overloaded).because(reason).retryable()));
+        }
+        if count > 0 {
+            late.push(Late {
+                app: self.name.clone(),
+                message: format!(
+                    "{count} requests have waited {} for a thread, all being at work: answered 503",
+                    self.timeout
+                ),
+                stuck: None,
+                task: None,
+                then: None,
+            });
+        }
+    }
+}
+
+impl WsgiApp {
+    /// Answers in place of a call that has not begun its answer. The call itself cannot be ended.
+    fn late(&self, thread: &str, call: &Underway) -> Option<Late> {
+        let (name, timeout) = (&self.name, self.timeout);
+        let error = || {
+            let reason = format!("application {name} has not begun its answer within {timeout}");
+            Error::new(Kind::GatewayTimeout).because(reason).at(Side::Application)
+        };
+        let fate = match call.late.answer(error) {
+            Fate::Answered => return None,
+            Fate::Told => "answered 504",
+            Fate::Left => "its client left",
+        };
+        let request = describe(&call.method, &call.uri);
+        Some(Late {
+            app: name.clone(),
+            message: format!(
+                "{request}: no answer within {timeout}: {fate}; its call goes on, on thread {thread}; {ADVICE}"
+            ),
+            stuck: Some(format!("{request} of application {name}")),
+            task: None,
+            then: None,
+        })
+    }
+}
+
+impl Trace for Underway {
+    fn has_waited(&self) -> bool {
+        self.broken.has_waited()
     }
 }
 
@@ -141,6 +229,7 @@ impl Work for Calls {
     // Moved several times on its way to a thread, so that copies would cost more than the allocation.
     type Job = Box<Job>;
     type Local = Local;
+    type Trace = Underway;
 
     fn begin(&self, py: Python<'_>) -> Option<Local> {
         // No lock is held while Python runs: whoever waits for it attached would keep the interpreter from us.
@@ -153,13 +242,21 @@ impl Work for Calls {
         made.inspect_err(|error| Failure::new(py, error).log(&self.name, "start of a thread")).ok()
     }
 
+    fn trace(&self, job: &Box<Job>) -> Option<Underway> {
+        self.is_watched.then(|| Underway {
+            method: job.parts.method.clone(),
+            uri: job.parts.uri.clone(),
+            broken: job.broken.clone(),
+            late: job.reply.late(),
+        })
+    }
+
     fn run(&self, py: Python<'_>, local: &mut Local, job: Box<Job>) {
         // A client that left while its request waited is owed nothing.
         if job.reply.is_closed() {
             return;
         }
-        let Job { parts, body, reply } = *job;
-        let broken = if body.is_some() { Broken::new() } else { Broken::never() };
+        let Job { parts, body, broken, reply } = *job;
         let start = StartResponse::new(Answer::new(reply, parts.method == Method::HEAD, broken.clone()));
         let has_body = body.is_some();
         let input = match body {

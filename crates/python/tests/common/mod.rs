@@ -8,11 +8,12 @@
 )]
 
 use std::ffi::CString;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hawksbill_core::{Body, Builder, Error, Generation, Turtle, body};
+use hawksbill_core::{Body, Builder, Error, Generation, Turtle, Vitals, body};
 use hawksbill_python::{Options, live_app};
 use http::{Request, Response};
 use pyo3::prelude::*;
@@ -48,6 +49,9 @@ impl App {
         let turtle = live_app("test", app, options).build(&mut builder).unwrap();
         let mut generation = builder.finish();
         generation.start().await.map_err(|error| error.to_string())?;
+        for task in generation.take_tasks() {
+            tokio::spawn(task);
+        }
         Ok(Self { turtle, generation, module })
     }
 
@@ -88,6 +92,11 @@ impl App {
                 self.eval("{k: v for k, v in globals().items() if not k.startswith('__')}")
             )
         });
+    }
+
+    /// What the generation says of itself.
+    pub(crate) fn vitals(&self) -> &Arc<Vitals> {
+        self.generation.vitals()
     }
 
     /// The object that the module calls `log`.

@@ -26,6 +26,7 @@ use self::pump::Pump;
 pub(super) use self::scheduler::Scheduler;
 use super::event_loop::{Loop, Remote, end_tasks, run_until};
 use crate::failure::Failure;
+use crate::stacks;
 
 /// The gateway at work.
 type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -73,6 +74,8 @@ fn drive(py: Python<'_>, remote: &Arc<Remote>, runtime: Runtime, serving: Servin
     scheduler.get().install(runtime.clone(), remote.clone());
     let shared = Py::new(py, Loop::new(&event_loop)?)?;
     asyncio.call_method1("set_event_loop", (&event_loop,))?;
+    stacks::know(&event_loop)?;
+    let _named = stacks::name_here(py, "event loop")?;
     {
         let _entered = runtime.enter();
         runtime.spawn(Pump::new(remote.clone(), scheduler, shared.clone_ref(py))?.run());
