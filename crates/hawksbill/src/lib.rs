@@ -21,6 +21,8 @@ mod builder;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
+#[cfg(feature = "cli")]
+mod control;
 mod gateway;
 #[cfg(feature = "cli")]
 mod log;

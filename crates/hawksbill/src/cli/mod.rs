@@ -3,6 +3,7 @@
 
 mod flags;
 mod reference;
+mod remote;
 mod screen;
 
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ use hawksbill_core::{Address, Registry};
 
 use self::flags::Flags;
 use self::screen::Screen;
+use crate::control::Subject;
 use crate::processes::{self, Hosting, Supervised};
 use crate::{Config, Gateway, log};
 
@@ -57,7 +59,8 @@ pub fn main(
         Some(("run", matches)) => told(run(matches, &flags, registry, program.into_iter().collect())),
         Some(("check", matches)) => told(check(matches, &flags, registry)),
         Some(("reference", _)) => told(print(&reference::page(registry))),
-        _ => 2,
+        Some((command, matches)) => told(remote::run(command, matches)),
+        None => 2,
     }
 }
 
@@ -65,13 +68,7 @@ fn command(flags: &Flags) -> Command {
     let target = Arg::new("TARGET")
         .help("The application, as module:attribute. Without it: the configuration file")
         .conflicts_with("config");
-    let file = Arg::new("config")
-        .short('c')
-        .long("config")
-        .value_name("FILE")
-        .value_parser(value_parser!(PathBuf))
-        .env("HAWKSBILL_CONFIG")
-        .help(format!("The configuration file [default: {DEFAULT_FILE} in this directory]"));
+    let file = config_file();
     let level = Arg::new("log-level")
         .long("log-level")
         .value_parser(["error", "warn", "info", "debug", "trace"])
@@ -79,7 +76,7 @@ fn command(flags: &Flags) -> Command {
         .env("HAWKSBILL_LOG_LEVEL")
         .help("How much the gateway says of itself, on standard error");
     let with_flags = |command: Command| command.arg(target.clone()).arg(file.clone()).args(flags.args());
-    Command::new("hawksbill")
+    let program = Command::new("hawksbill")
         .version(crate::VERSION)
         .about("A gateway for WSGI and ASGI applications, files and sites")
         .subcommand_required(true)
@@ -88,7 +85,18 @@ fn command(flags: &Flags) -> Command {
         .subcommand(with_flags(Command::new("check").about(
             "Read the configuration, print the tree of turtles that it makes, and exit; non-zero if it is wrong",
         )))
-        .subcommand(Command::new("reference").about("Print the configuration reference"))
+        .subcommand(Command::new("reference").about("Print the configuration reference"));
+    remote::commands().fold(program, Command::subcommand)
+}
+
+fn config_file() -> Arg {
+    Arg::new("config")
+        .short('c')
+        .long("config")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .env("HAWKSBILL_CONFIG")
+        .help(format!("The configuration file [default: {DEFAULT_FILE} in this directory]"))
 }
 
 /// Tells a failure on standard error.
@@ -112,7 +120,17 @@ fn run(matches: &ArgMatches, flags: &Flags, registry: &Registry, program: Vec<St
     let config = read()?;
     let screen = Screen::of(&config);
     let screen = Box::new(move |addresses: &[Address]| screen.with(addresses));
-    processes::supervise(&config, Supervised { program, log_level, read: &read, screen })
+    let subject = match matches.get_one::<String>("TARGET") {
+        Some(target) => Subject::target(Path::new("."), target),
+        None => Subject::file(named_file(matches)),
+    };
+    let how = Supervised { program, log_level, subject, registry, read: &read, screen };
+    processes::supervise(&config, how)
+}
+
+/// The configuration file, where it is named and where it is not.
+fn named_file(matches: &ArgMatches) -> &Path {
+    matches.get_one::<PathBuf>("config").map_or(Path::new(DEFAULT_FILE), PathBuf::as_path)
 }
 
 fn check(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<(), String> {
@@ -142,9 +160,8 @@ fn load(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<Conf
                 "this flag belongs to an application; name one, as in 'hawksbill run module:attribute'";
             return Err(ConfigError::new(flag, message));
         }
-        let named = matches.get_one::<PathBuf>("config");
-        let file = named.map_or(Path::new(DEFAULT_FILE), PathBuf::as_path);
-        if named.is_none() && !file.exists() {
+        let file = named_file(matches);
+        if !matches.contains_id("config") && !file.exists() {
             let message = format!(
                 "there is no {DEFAULT_FILE} in this directory; name an application, as in 'hawksbill run module:attribute', or a file with -c FILE"
             );

@@ -43,6 +43,13 @@ impl Config {
     }
 }
 
+/// One key of the main file, whatever is wrong with the others: who controls a gateway has to find it even so.
+#[cfg(feature = "cli")]
+pub(crate) fn peek<T: serde::de::DeserializeOwned>(file: &Path, key: &str) -> Option<T> {
+    let value = parse_file(file).ok()?;
+    value.at(&[key])?.decode(&config::Path::root().key(key)).ok()
+}
+
 fn parse_file(file: &Path) -> Result<Value, ConfigError> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).map_err(|error| {

@@ -14,6 +14,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod control;
 mod load;
 mod processes;
 mod read;
@@ -27,6 +28,9 @@ use hawksbill_core::config::{ConfigError, HostPattern, Listen, Origin, Path, Val
 use hawksbill_core::{AnyLayer, App};
 use indexmap::IndexMap;
 
+pub use self::control::Control;
+#[cfg(feature = "cli")]
+pub(crate) use self::load::peek;
 pub(crate) use self::load::place;
 pub use self::processes::{Limits, Processes, Range, Recycle, Workers};
 pub use self::settings::Settings;

@@ -4,6 +4,8 @@ use hawksbill_core::config::{CidrSet, Duration, Listen, OneOrMany, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Control;
+
 /// The keys that concern the gateway as a whole.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -31,6 +33,12 @@ pub struct Settings {
     pub max_target: Size,
     /// How long requests under way may take to end once the gateway was asked to stop; then they are cut.
     pub drain: Duration,
+    /// The socket through which `hawksbill status`, `reload`, `deploy` and the others ask a gateway that `hawksbill run`
+    /// started (docs/control.md): a path, or `false` for none. By default each gateway has one of its own in
+    /// `$XDG_RUNTIME_DIR/hawksbill` or `/run/hawksbill`, where the commands find it by the configuration file or the
+    /// directory. Read at the start only.
+    #[serde(skip_serializing_if = "Control::is_usual")]
+    pub control: Control,
 }
 
 impl Default for Settings {
@@ -46,6 +54,7 @@ impl Default for Settings {
             max_headers: 100,
             max_target: Size::kilobytes(16),
             drain: Duration::from_secs(30),
+            control: Control::Usual,
         }
     }
 }

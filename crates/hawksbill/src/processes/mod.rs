@@ -2,6 +2,7 @@
 //! same program started again and hold a gateway each.
 
 mod plan;
+mod practice;
 mod sockets;
 mod supervise;
 mod worker;
@@ -9,6 +10,7 @@ mod worker;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::plan::Hosting;
+pub(crate) use self::practice::{Change, Deploy, Facts, Request};
 pub(crate) use self::supervise::{Supervised, supervise};
 pub(crate) use self::worker::work;
 

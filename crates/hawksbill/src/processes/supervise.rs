@@ -1,28 +1,30 @@
 //! The supervisor's side: a configuration is put into practice, signals are obeyed, what happens is told.
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hawksbill_core::{Address, BuildError};
+use hawksbill_core::{Address, Registry};
 use hawksbill_supervisor::systemd::Notifier;
-use hawksbill_supervisor::{
-    Apply, Descriptors, Event, Failure, Handle, Of, Received, Settings, Signals, Supervisor,
-};
-use tokio::sync::broadcast;
+use hawksbill_supervisor::{Descriptors, Event, Handle, Of, Received, Settings, Signals, Supervisor};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
 
-use super::Hosting;
-use super::sockets::Sockets;
-use crate::Config;
+use super::practice::Practice;
+use crate::control::{Api, Control, Subject};
+use crate::{Config, log};
 
-/// How long a new generation is watched before the former one is let go.
-const PROBATION: Duration = Duration::from_secs(2);
+/// How many requests of the control socket may wait.
+const WAITING: usize = 16;
 
 /// What the command line gives.
 pub(crate) struct Supervised<'a> {
     /// How this program is started again.
     pub(crate) program: Vec<String>,
     pub(crate) log_level: String,
+    /// What is served, for the name of the control socket.
+    pub(crate) subject: Subject,
+    pub(crate) registry: &'a Registry,
     /// Reads the configuration again, for a reload.
     pub(crate) read: &'a dyn Fn() -> Result<Config, String>,
     /// What a person sees when the gateway serves at these addresses.
@@ -38,140 +40,166 @@ pub(crate) fn supervise(config: &Config, how: Supervised<'_>) -> Result<(), Stri
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
         let signals = Signals::new().map_err(|error| format!("cannot receive signals: {error}"))?;
+        let control = Control::open(&config.settings.control, &how.subject, &config.dir)?;
         let supervisor = Supervisor::new(Settings::default(), Descriptors::new());
         let (supervisor, handle) =
             supervisor.map_err(|error| format!("cannot look after processes: {error}"))?;
         let running = tokio::spawn(supervisor.run());
         let telling = tokio::spawn(tell(handle.events()));
+        let practice = Practice::new(&how, handle.clone());
+        let (changes, requests) = mpsc::channel(WAITING);
+        let (stops, stop) = mpsc::channel(WAITING);
+        let level = watch::Sender::new(None);
+        let keeping = tokio::spawn(keep_level(handle.clone(), level.subscribe()));
+        if let Some(control) = &control {
+            let (serves, facts) = (how.subject.to_string(), practice.facts());
+            let api =
+                Api { handle: handle.clone(), began: Instant::now(), serves, facts, changes, stops, level };
+            control.serve(api.turtle()).map_err(|error| format!("cannot listen for commands: {error}"))?;
+        }
         let mut gateway =
-            Running { how, handle, sockets: Sockets::default(), notifier: Notifier::from_environment() };
-        let ended = gateway.run(config, signals, running).await;
+            Running { how: &how, handle, signals, stop, running, notifier: Notifier::from_environment() };
+        let ended = gateway.run(config, practice, requests).await;
+        if let Some(control) = control {
+            control.end().await;
+        }
         telling.abort();
+        keeping.abort();
         ended
     })
 }
 
 struct Running<'a> {
-    how: Supervised<'a>,
+    how: &'a Supervised<'a>,
     handle: Handle,
-    sockets: Sockets,
+    signals: Signals,
+    /// Asks for an end: whether to drain.
+    stop: mpsc::Receiver<bool>,
+    running: JoinHandle<()>,
     notifier: Notifier,
+}
+
+/// What ends or changes a gateway.
+enum Word {
+    End(&'static str, bool),
+    Reload,
 }
 
 impl Running<'_> {
     async fn run(
         &mut self,
         config: &Config,
-        mut signals: Signals,
-        running: tokio::task::JoinHandle<()>,
+        mut practice: Practice<'_>,
+        requests: mpsc::Receiver<super::Request>,
     ) -> Result<(), String> {
-        let handle = self.handle.clone();
         let started = tokio::select! {
-            applied = self.apply(config, Duration::ZERO) => applied,
-            signal = ending(&mut signals) => Err(format!("{} before the applications had started", signal.name())),
+            started = practice.start(config) => started,
+            name = self.ending() => Err(format!("{name} before the applications had started")),
         };
         if let Err(error) = started {
-            handle.stop(false).await;
+            self.handle.stop(false).await;
             return Err(error);
         }
-        self.say_ready();
-        self.until_ended(signals, running).await;
+        self.say_ready(&practice.addresses());
+        let hangup = Notify::new();
+        let notifier = std::mem::take(&mut self.notifier);
+        let around = |begins: bool| if begins { notifier.reloading() } else { notifier.ready("serving") };
+        tokio::select! {
+            () = practice.obey(requests, &hangup, around) => {}
+            () = self.until_ended(&hangup, &notifier) => {}
+        }
         Ok(())
     }
 
-    /// Puts a configuration into practice, beside the one that serves. A new generation is watched for `probation`: if one
-    /// of its processes ends in that time, the former one goes on.
-    async fn apply(&mut self, config: &Config, probation: Duration) -> Result<(), String> {
-        let failed = |error: BuildError| error.to_string();
-        let hosting = Hosting::of(config).map_err(failed)?;
-        let next = self.sockets.next(config.sockets()).map_err(failed)?;
-        let (opened, descriptors, names) = next.split();
-        let plan = hosting.plan(config, &self.how.program, names, &self.how.log_level).map_err(failed)?;
-        // The supervisor cannot see whether the code has changed.
-        let force: BTreeSet<String> = plan.pools.keys().cloned().collect();
-        let apply = Apply { descriptors, force, probation, ..Apply::new(plan) };
-        self.handle.apply(apply).await.map_err(|failure| explain(&failure))?;
-        self.sockets.take_over(opened);
-        Ok(())
+    /// Waits for what ends the program.
+    async fn ending(&mut self) -> &'static str {
+        loop {
+            if let Word::End(name, _) = word(&mut self.signals, &mut self.stop).await {
+                return name;
+            }
+        }
     }
 
-    fn say_ready(&self) {
-        let addresses = self.sockets.addresses();
+    fn say_ready(&self, addresses: &[Address]) {
         let mut stderr = io::stderr();
-        for address in &addresses {
+        for address in addresses {
             let _ = writeln!(stderr, "hawksbill: listening on {}", crate::cli::url(address));
         }
-        let _ = stderr.write_all((self.how.screen)(&addresses).as_bytes());
+        let _ = stderr.write_all((self.how.screen)(addresses).as_bytes());
         self.notifier.ready("serving");
     }
 
-    async fn until_ended(&mut self, mut signals: Signals, mut running: tokio::task::JoinHandle<()>) {
+    async fn until_ended(&mut self, hangup: &Notify, notifier: &Notifier) {
         let mut ending = false;
-        let watchdog = self.notifier.watchdog();
+        let watchdog = notifier.watchdog();
         let mut alive = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3600)));
         loop {
+            let handle = self.handle.clone();
             tokio::select! {
-                _ = &mut running => return,
+                biased;
+                _ = &mut self.running => return,
                 _ = alive.tick() => {
-                    if self.handle.status().await.is_some() {
-                        self.notifier.alive();
+                    if handle.status().await.is_some() {
+                        notifier.alive();
                     }
                 }
-                signal = signals.next() => match signal {
-                    Received::Terminate | Received::Interrupt => {
-                        self.end(signal, !ending);
+                word = word(&mut self.signals, &mut self.stop) => match word {
+                    Word::End(name, drain) => {
+                        if !ending {
+                            notifier.stopping();
+                        }
+                        let again = if ending { " again" } else { "" };
+                        end(handle, &format!("{name}{again}"), drain && !ending);
                         ending = true;
                     }
-                    Received::Reload => self.reload().await,
-                    Received::User1 | Received::User2 => {}
+                    Word::Reload => hangup.notify_one(),
                 },
             }
         }
     }
-
-    fn end(&self, signal: Received, drain: bool) {
-        let name = signal.name();
-        if drain {
-            self.notifier.stopping();
-            tracing::info!(target: "hawksbill::server", "{name}: no new connections, finishing the requests under way");
-        } else {
-            tracing::warn!(target: "hawksbill::server", "{name} again: connections are cut now");
-        }
-        let handle = self.handle.clone();
-        tokio::spawn(async move { handle.stop(drain).await });
-    }
-
-    /// A new generation of everything, with the configuration as it is now.
-    async fn reload(&mut self) {
-        self.notifier.reloading();
-        tracing::info!(target: "hawksbill::server", "SIGHUP: loading the configuration and the applications again");
-        let applied = match (self.how.read)() {
-            Ok(config) => self.apply(&config, PROBATION).await,
-            Err(error) => Err(error),
-        };
-        match applied {
-            Ok(()) => tracing::info!(target: "hawksbill::server", "the new generation serves"),
-            Err(error) => {
-                tracing::error!(target: "hawksbill::server", "the old generation goes on, since the new one failed: {error}");
-            }
-        }
-        self.notifier.ready("serving");
-    }
 }
 
-/// Waits for a signal that ends the program.
-async fn ending(signals: &mut Signals) -> Received {
+fn end(handle: Handle, name: &str, drain: bool) {
+    if drain {
+        tracing::info!(target: "hawksbill::server", "{name}: no new connections, finishing the requests under way");
+    } else {
+        tracing::warn!(target: "hawksbill::server", "{name}: connections are cut now");
+    }
+    tokio::spawn(async move { handle.stop(drain).await });
+}
+
+/// What ends or changes the gateway next.
+async fn word(signals: &mut Signals, stop: &mut mpsc::Receiver<bool>) -> Word {
     loop {
-        let signal = signals.next().await;
-        if matches!(signal, Received::Terminate | Received::Interrupt) {
-            return signal;
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Received::Terminate | Received::Interrupt => return Word::End(signal.name(), true),
+                Received::Reload => return Word::Reload,
+                Received::User1 | Received::User2 => {}
+            },
+            Some(drain) = stop.recv() => return Word::End("hawksbill stop", drain),
         }
     }
 }
 
-/// What a worker said of its failure stands for itself.
-fn explain(failure: &Failure) -> String {
-    failure.message.clone().unwrap_or_else(|| failure.to_string())
+/// Processes that start later are told too how much to log.
+async fn keep_level(handle: Handle, mut level: watch::Receiver<Option<String>>) {
+    let mut events = handle.events();
+    loop {
+        tokio::select! {
+            changed = level.changed() => if changed.is_err() { return },
+            event = events.recv() => match event {
+                Ok(Event::Ready { .. }) | Err(RecvError::Lagged(_)) => {}
+                Ok(_) => continue,
+                Err(RecvError::Closed) => return,
+            },
+        }
+        let wanted = level.borrow_and_update().clone();
+        if let Some(wanted) = wanted {
+            log::set_level(&wanted);
+            handle.log_level(wanted).await;
+        }
+    }
 }
 
 /// Tells people what happens to processes.
@@ -179,8 +207,8 @@ async fn tell(mut events: broadcast::Receiver<Event>) {
     loop {
         match events.recv().await {
             Ok(event) => tell_one(&event),
-            Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return,
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
         }
     }
 }

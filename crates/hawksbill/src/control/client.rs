@@ -1,0 +1,122 @@
+//! What asks a control socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hawksbill_core::Body;
+use hawksbill_core::body::to_bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use http::{Method, Request, StatusCode};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use super::VERSION;
+
+/// How long it may take to connect.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// The most bytes of an answer: the stacks of many processes.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// Asks the gateway at a socket.
+pub(crate) struct Client {
+    path: PathBuf,
+}
+
+/// Why there is no good answer.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The gateway refuses: the message, and what a process said.
+    Refusal(String, Option<String>),
+    /// Nobody answers at the socket.
+    Nobody(io::Error),
+    /// What answers is not understood, or ended in the middle.
+    Broken(String),
+}
+
+impl Client {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Asks for what is at a path. Bounded by `patience`, where there is one.
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        patience: Duration,
+    ) -> Result<T, Refused> {
+        self.ask(Method::GET, path, None, Some(patience)).await
+    }
+
+    /// Asks for a change. The gateway bounds how long that takes.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Refused> {
+        self.ask(Method::POST, path, Some(body), None).await
+    }
+
+    /// Whether somebody listens.
+    pub(crate) async fn is_there(&self) -> bool {
+        tokio::time::timeout(CONNECT, UnixStream::connect(&self.path))
+            .await
+            .is_ok_and(|stream| stream.is_ok())
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        patience: Option<Duration>,
+    ) -> Result<T, Refused> {
+        let exchange = self.exchange(method, path, body);
+        let (status, text) = match patience {
+            None => exchange.await?,
+            Some(patience) => match tokio::time::timeout(patience, exchange).await {
+                Ok(answer) => answer?,
+                Err(_) => {
+                    let seconds = patience.as_secs();
+                    return Err(Refused::Broken(format!("the gateway does not answer within {seconds} s")));
+                }
+            },
+        };
+        let strange = |error| Refused::Broken(format!("what the gateway answers is not understood: {error}"));
+        let value: Value = serde_json::from_slice(&text).map_err(strange)?;
+        if status.is_success() {
+            return serde_json::from_value(value).map_err(strange);
+        }
+        let field = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+        Err(Refused::Refusal(field("error").unwrap_or_else(|| status.to_string()), field("details")))
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Vec<u8>), Refused> {
+        let broken =
+            |error: &dyn std::fmt::Display| Refused::Broken(format!("the connection failed: {error}"));
+        let connecting = tokio::time::timeout(CONNECT, UnixStream::connect(&self.path));
+        let connected = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let stream = TokioIo::new(connected.map_err(Refused::Nobody)?);
+        let (mut sender, connection) = http1::handshake(stream).await.map_err(|error| broken(&error))?;
+        let connection = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{VERSION}{path}"))
+            .header(HOST, "hawksbill")
+            .header(CONNECTION, "close")
+            .header(CONTENT_TYPE, "application/json")
+            .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))
+            .map_err(|error| broken(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+        let status = response.status();
+        let text = to_bytes(Body::new(response.into_body()), MAX_ANSWER).await;
+        let text = text.map_err(|error| broken(&error))?;
+        connection.abort();
+        Ok((status, text.to_vec()))
+    }
+}
