@@ -12,7 +12,10 @@ use std::{env, io};
 
 use rustix::process::{Pid, geteuid, test_kill_process};
 
-/// The most characters of a label: the path of a socket has 107 bytes.
+/// The most bytes of a socket's path.
+const LONGEST: usize = 107;
+
+/// The most characters of a label.
 const LABEL: usize = 20;
 
 /// What a gateway serves: its sockets are named after it.
@@ -101,10 +104,16 @@ fn directories() -> Vec<PathBuf> {
 pub(super) fn usual(subject: &Subject) -> io::Result<PathBuf> {
     let mut failure = None;
     for dir in directories() {
-        match prepare(&dir) {
+        let path = dir.join(subject.file_name(std::process::id()));
+        let fits = if path.as_os_str().len() <= LONGEST {
+            Ok(())
+        } else {
+            Err(io::Error::other("the path is too long"))
+        };
+        match fits.and_then(|()| prepare(&dir)) {
             Ok(()) => {
                 clean(&dir);
-                return Ok(dir.join(subject.file_name(std::process::id())));
+                return Ok(path);
             }
             Err(error) => {
                 let error = io::Error::new(error.kind(), format!("{}: {error}", dir.display()));

@@ -16,6 +16,9 @@ use super::{Hosting, sockets::Sockets};
 use crate::Config;
 use crate::control::Trouble;
 
+/// How long a new generation is watched before the former one is let go.
+const PROBATION: Duration = Duration::from_secs(2);
+
 /// What can be asked for.
 pub(crate) enum Change {
     /// The configuration is read again, and these applications are loaded again; all of them, if none is named.
@@ -188,7 +191,8 @@ impl<'a> Practice<'a> {
         if let Some(base) = base.as_ref().filter(|_| !deployed.is_empty()) {
             config = self.read(base, over(&deployed))?;
         }
-        let applied = self.apply(&config, Manner { force: apps, ..Manner::default() }).await?;
+        let applied =
+            self.apply(&config, Manner { force: apps, probation: PROBATION, ..Manner::default() }).await?;
         self.base = base;
         self.remember(deployed, &applied);
         Ok(applied)
