@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -140,7 +141,8 @@ async fn several(found: &[crate::control::Found]) -> String {
         let report = Client::new(&one.path).get::<Report>("/status", QUICK).await;
         let listen = report.map_or_else(|_| "?".to_owned(), |report| report.listen.join(", "));
         let (path, pid) = (one.path.display(), one.pid);
-        lines.push_str(&format!("\n  {path}  (pid {pid}, {listen})"));
+        // Writing to a string does not fail.
+        let _ = write!(lines, "\n  {path}  (pid {pid}, {listen})");
     }
     lines
 }
@@ -267,7 +269,7 @@ impl Asked<'_> {
                 Value::Null => "it does not say".to_owned(),
                 other => format!("{other:#}"),
             };
-            text.push_str(&format!("== {pool}: process {pid}\n{}\n", stack.trim_end()));
+            let _ = writeln!(text, "== {pool}: process {pid}\n{}", stack.trim_end());
         }
         if text.is_empty() {
             text.push_str("no process has answered\n");

@@ -150,7 +150,7 @@ impl Api {
             return Ok(response);
         }
         match *path {
-            "/status" => ok(&self.status().await?),
+            "/status" => Ok(ok(&self.status().await?)),
             "/config" => Ok(text(self.facts.borrow().config.clone())),
             "/stacks" => self.stacks(parts.uri.query().unwrap_or_default()).await,
             "/events" => Ok(self.events()),
@@ -163,7 +163,7 @@ impl Api {
             }
             "/stop" => self.stop(read_or::<StopBody>(body).await?.drain).await,
             "/log-level" => self.log_level(read::<LevelBody>(body).await?.level),
-            _ => ok(&json!({ "hawksbill": crate::VERSION, "pid": std::process::id() })),
+            _ => Ok(ok(&json!({ "hawksbill": crate::VERSION, "pid": std::process::id() }))),
         }
     }
 
@@ -182,7 +182,7 @@ impl Api {
         let (reply, answer) = oneshot::channel();
         let asked = Asked { change, reply };
         self.changes.send(asked).await.map_err(|_| Trouble::ending())?;
-        ok(&answer.await.map_err(|_| Trouble::ending())??)
+        Ok(ok(&answer.await.map_err(|_| Trouble::ending())??))
     }
 
     /// Does not wait until another change is done: it may be the one to go back from.
@@ -205,7 +205,7 @@ impl Api {
         }
         let answer = json!({ "level": level });
         self.level.send_replace(Some(level));
-        ok(&answer)
+        Ok(ok(&answer))
     }
 
     async fn stacks(&self, query: &str) -> Result<Response<Body>, Trouble> {
@@ -215,7 +215,7 @@ impl Api {
             _ => return Err(Trouble::bad("the query is not understood; write ?app=NAME")),
         };
         let answers: BTreeMap<u64, Value> = self.handle.query(pool, "stacks", PATIENCE).await;
-        ok(&json!({ "processes": answers }))
+        Ok(ok(&json!({ "processes": answers })))
     }
 
     /// Server-sent events: what happens from now on.
@@ -270,8 +270,8 @@ fn deploy(body: DeployBody) -> Result<Deploy, Trouble> {
     Ok(Deploy { app, dir, venv, keep, probation })
 }
 
-fn ok(value: &impl Serialize) -> Result<Response<Body>, Trouble> {
-    Ok(answer(StatusCode::OK, value))
+fn ok(value: &impl Serialize) -> Response<Body> {
+    answer(StatusCode::OK, value)
 }
 
 fn text(text: String) -> Response<Body> {

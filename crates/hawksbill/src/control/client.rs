@@ -72,16 +72,12 @@ impl Client {
         patience: Option<Duration>,
     ) -> Result<T, Refused> {
         let exchange = self.exchange(method, path, body);
-        let (status, text) = match patience {
-            None => exchange.await?,
-            Some(patience) => match tokio::time::timeout(patience, exchange).await {
-                Ok(answer) => answer?,
-                Err(_) => {
-                    let seconds = patience.as_secs();
-                    return Err(Refused::Broken(format!("the gateway does not answer within {seconds} s")));
-                }
-            },
+        let answered = match patience {
+            None => Ok(exchange.await),
+            Some(patience) => tokio::time::timeout(patience, exchange).await,
         };
+        let late = |_| Refused::Broken("the gateway does not answer in time".to_owned());
+        let (status, text) = answered.map_err(late)??;
         let strange = |error| Refused::Broken(format!("what the gateway answers is not understood: {error}"));
         let value: Value = serde_json::from_slice(&text).map_err(strange)?;
         if status.is_success() {

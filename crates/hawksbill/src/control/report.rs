@@ -62,7 +62,8 @@ struct Warm {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Process {
     /// Its number at the supervisor, which is never given twice.
-    process: u64,
+    #[serde(rename = "process")]
+    number: u64,
     pid: u32,
     generation: u64,
     state: State,
@@ -105,7 +106,7 @@ impl Report {
     /// Where a process belongs, for people.
     pub(crate) fn process(&self, number: u64) -> Option<(&str, u32)> {
         self.pools.iter().find_map(|(name, pool)| {
-            let process = pool.processes.iter().find(|process| process.process == number)?;
+            let process = pool.processes.iter().find(|process| process.number == number)?;
             Some((name.as_str(), process.pid))
         })
     }
@@ -129,7 +130,7 @@ impl From<PoolStatus> for Pool {
 impl From<ProcessStatus> for Process {
     fn from(process: ProcessStatus) -> Self {
         Self {
-            process: process.process,
+            number: process.process,
             pid: process.pid,
             generation: process.generation,
             state: process.state,
@@ -262,7 +263,7 @@ mod tests {
 
     fn process(pid: u32, state: State) -> Process {
         Process {
-            process: u64::from(pid),
+            number: u64::from(pid),
             pid,
             generation: 3,
             state,

@@ -124,10 +124,11 @@ impl<'a> Practice<'a> {
     /// The first configuration.
     pub(super) async fn start(&mut self, config: &Config) -> Result<(), String> {
         let base = Base::of(config);
-        let applied =
-            self.apply(config, Manner::default()).await.map_err(|trouble| trouble.text().to_owned());
+        let applied = self.apply(config, Manner::default()).await;
+        let applied = applied.map_err(|trouble| trouble.text().to_owned())?;
         self.base = base;
-        applied.map(drop)
+        self.remember(Deployments::new(), &applied);
+        Ok(())
     }
 
     /// Makes the changes that are asked for, and reloads when told to, for ever. `around` is told when a change begins and
@@ -230,12 +231,13 @@ impl<'a> Practice<'a> {
     }
 
     fn rolled_back(&mut self, pool: &str, generation: u64) {
-        let Some(former) = self.history.get(&(pool.to_owned(), generation)) else { return };
+        let Some(former) = self.history.get(&(pool.to_owned(), generation)).cloned() else { return };
+        // What is left behind is none of those that the next way back may lead to.
+        self.history.retain(|(name, known), _| name != pool || *known <= generation);
         let of_pool = |app: &str| self.facts.borrow().pools.get(app).is_some_and(|found| found == pool);
         let mut deployed = self.deployed.clone();
         deployed.retain(|app, _| !of_pool(app));
-        deployed
-            .extend(former.iter().filter(|(app, _)| of_pool(app)).map(|(app, at)| (app.clone(), at.clone())));
+        deployed.extend(former.into_iter().filter(|(app, _)| of_pool(app)));
         self.deployed = deployed;
         let read = self.base().and_then(|base| self.read(&base, over(&self.deployed)));
         match read.as_ref().map(|config| (config, Hosting::of(config))) {
@@ -302,7 +304,6 @@ impl<'a> Practice<'a> {
         self.sockets.take_over(opened);
         let listen = self.sockets.addresses().iter().map(crate::cli::url).collect();
         self.facts.send_replace(Facts { config: format!("{config}{hosting}\n"), listen, pools });
-        self.remember(self.deployed.clone(), &applied);
         Ok(applied)
     }
 

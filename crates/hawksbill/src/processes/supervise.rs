@@ -44,7 +44,7 @@ pub(crate) fn supervise(config: &Config, how: Supervised<'_>) -> Result<(), Stri
         let supervisor = Supervisor::new(Settings::default(), Descriptors::new());
         let (supervisor, handle) =
             supervisor.map_err(|error| format!("cannot look after processes: {error}"))?;
-        let running = tokio::spawn(supervisor.run());
+        let supervisor = tokio::spawn(supervisor.run());
         let telling = tokio::spawn(tell(handle.events()));
         let practice = Practice::new(&how, handle.clone());
         let (changes, requests) = mpsc::channel(WAITING);
@@ -58,7 +58,7 @@ pub(crate) fn supervise(config: &Config, how: Supervised<'_>) -> Result<(), Stri
             control.serve(api.turtle()).map_err(|error| format!("cannot listen for commands: {error}"))?;
         }
         let mut gateway =
-            Running { how: &how, handle, signals, stop, running, notifier: Notifier::from_environment() };
+            Running { how: &how, handle, signals, stop, supervisor, notifier: Notifier::from_environment() };
         let ended = gateway.run(config, practice, requests).await;
         if let Some(control) = control {
             control.end().await;
@@ -75,7 +75,7 @@ struct Running<'a> {
     signals: Signals,
     /// Asks for an end: whether to drain.
     stop: mpsc::Receiver<bool>,
-    running: JoinHandle<()>,
+    supervisor: JoinHandle<()>,
     notifier: Notifier,
 }
 
@@ -137,7 +137,7 @@ impl Running<'_> {
             let handle = self.handle.clone();
             tokio::select! {
                 biased;
-                _ = &mut self.running => return,
+                _ = &mut self.supervisor => return,
                 _ = alive.tick() => {
                     if handle.status().await.is_some() {
                         notifier.alive();
