@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 GROUND = {"hawksbill-core"}
-FIRST = {"hawksbill-websocket"}
+FIRST = {"hawksbill-hop", "hawksbill-websocket"}
 FLOOR = {
     "hawksbill-server",
     "hawksbill-router",
@@ -22,7 +22,7 @@ FLOOR = {
 
 ALLOWED = {
     "hawksbill-core": set(),
-    "hawksbill-websocket": GROUND,
+    **dict.fromkeys(FIRST, GROUND),
     **dict.fromkeys(FLOOR, GROUND | FIRST),
     "hawksbill": GROUND | FIRST | FLOOR,
     "hawksbill-python": {"hawksbill"} | GROUND | FIRST,

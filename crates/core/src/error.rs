@@ -75,6 +75,31 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, each with a status of its own.
+    pub const ALL: [Self; 16] = [
+        Self::BadRequest,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::BodyTooLarge,
+        Self::UriTooLong,
+        Self::RangeNotSatisfiable,
+        Self::Misdirected,
+        Self::UpgradeRequired,
+        Self::HeadersTooLarge,
+        Self::Canceled,
+        Self::Internal,
+        Self::BadGateway,
+        Self::Overloaded,
+        Self::GatewayTimeout,
+    ];
+
+    /// The kind that has this status.
+    pub fn of_status(status: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.status().as_u16() == status)
+    }
+
     /// The status that a client sees.
     pub fn status(self) -> StatusCode {
         let code = match self {
@@ -204,6 +229,16 @@ impl Error {
     /// The status that the client will see.
     pub fn status(&self) -> StatusCode {
         self.0.kind.status()
+    }
+
+    /// What happened, as the log has it, without what caused it.
+    pub fn reason(&self) -> &str {
+        &self.0.reason
+    }
+
+    /// The headers that its response will have.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.0.headers
     }
 
     /// The response that a client sees: the status, a short page, and the error's headers.

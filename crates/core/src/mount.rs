@@ -37,6 +37,11 @@ impl Mount {
         &self.prefix
     }
 
+    /// The rest of the path where it cannot be found by cutting the prefix off.
+    pub fn rest(&self) -> Option<&str> {
+        self.rest.as_deref()
+    }
+
     /// Splits a request's path (still percent-encoded) into the mount and what the application is asked for.
     pub fn split<'a>(&'a self, path: &'a str) -> (&'a str, &'a str) {
         let rest = match &self.rest {

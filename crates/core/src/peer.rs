@@ -102,7 +102,7 @@ impl Scheme {
 }
 
 /// What is true of a connection as long as it lasts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// The other end of our socket: the client itself or the nearest proxy.
     pub remote: Address,
@@ -152,6 +152,16 @@ impl Peer {
     /// Whether a trusted proxy said something of this request.
     pub fn is_forwarded(&self) -> bool {
         self.forwarded.is_some()
+    }
+
+    /// What is true of the connection, whatever a proxy said: for those who pass a peer on to another process.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// What a trusted proxy said of this request: for those who pass a peer on to another process.
+    pub fn told(&self) -> Option<&Forwarded> {
+        self.forwarded.as_deref()
     }
 
     /// Who asks: what a trusted proxy said, else the other end of the socket.

@@ -79,6 +79,13 @@ impl Vitals {
         sources.iter().map(|source| source()).fold(Sample::default(), Sample::and)
     }
 
+    /// How many requests can be worked on at once; `None` where one of the sources has no bound, or there is none.
+    pub fn bound(&self) -> Option<usize> {
+        let sources = lock(&self.sources).clone();
+        let slots: Vec<usize> = sources.iter().map(|source| source().slots).collect();
+        (!slots.is_empty() && !slots.contains(&0)).then(|| slots.iter().sum())
+    }
+
     /// Answers a question of this name from now on. It is called on any thread, one that no runtime and no interpreter
     /// knows, and has to work when everything else hangs.
     pub fn answers(&self, question: impl Into<String>, answer: impl Fn() -> String + Send + Sync + 'static) {

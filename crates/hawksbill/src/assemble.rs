@@ -24,12 +24,21 @@ pub(crate) struct Assembly {
 ///
 /// A site with a `listen` of its own is in the tables of those sockets alone, so nothing that a client sends can
 /// reach it through another one.
-pub(crate) fn assemble(config: Config) -> Result<Assembly, BuildError> {
+///
+/// The applications in `elsewhere` are not built: other processes have them.
+pub(crate) fn assemble(
+    config: Config,
+    mut elsewhere: HashMap<String, Turtle>,
+) -> Result<Assembly, BuildError> {
     let sockets = config.sockets();
     let Config { dir, settings, layers, apps, sites, .. } = config;
     let mut cx = Builder::new(dir);
     let names: Vec<String> = apps.keys().cloned().collect();
     for (name, AppNode { app, origin, .. }) in apps {
+        if let Some(turtle) = elsewhere.remove(&name) {
+            cx.add_turtle(name, turtle);
+            continue;
+        }
         let place = place(&origin, &format!("apps.{name}"));
         cx.add_app(name, place, app);
     }

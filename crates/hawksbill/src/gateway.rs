@@ -1,5 +1,6 @@
 //! A configuration that serves: sockets, start, signals, drain.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
@@ -28,6 +29,8 @@ pub struct Gateway {
     inherited: Vec<(Listen, Listener)>,
     /// Empty until they are opened.
     listeners: Vec<(Listener, Turtle)>,
+    /// Whether it is reached through something else than sockets of its own.
+    is_inner: bool,
     tree: String,
 }
 
@@ -57,10 +60,31 @@ impl Gateway {
     }
 
     pub(crate) fn with_listeners(config: Config, given: Vec<Given>) -> Result<Self, BuildError> {
+        Self::assembled(config, HashMap::new(), given)
+    }
+
+    /// A gateway in which these turtles stand for the named applications, which run elsewhere.
+    #[cfg(feature = "cli")]
+    pub(crate) fn before(config: Config, elsewhere: HashMap<String, Turtle>) -> Result<Self, BuildError> {
+        Self::assembled(config, elsewhere, Vec::new())
+    }
+
+    /// A gateway without sockets: its applications are asked directly.
+    #[cfg(feature = "cli")]
+    pub(crate) fn inner(config: Config) -> Result<Self, BuildError> {
+        Ok(Self { is_inner: true, ..Self::new(config)? })
+    }
+
+    fn assembled(
+        config: Config,
+        elsewhere: HashMap<String, Turtle>,
+        given: Vec<Given>,
+    ) -> Result<Self, BuildError> {
         let tree = config.to_string();
         let settings = config.settings.clone();
-        let assembly = assemble(config)?;
-        Ok(Self { assembly, settings, given, inherited: Vec::new(), listeners: Vec::new(), tree })
+        let assembly = assemble(config, elsewhere)?;
+        let (inherited, listeners) = (Vec::new(), Vec::new());
+        Ok(Self { assembly, settings, given, inherited, listeners, is_inner: false, tree })
     }
 
     /// Serves on sockets that are open already where the configuration names them.
@@ -128,7 +152,7 @@ impl Gateway {
             let listener = listener.map_err(|error| BuildError::new(error.to_string()).within("listener"))?;
             self.listeners.push((listener, self.assembly.root.clone()));
         }
-        if self.listeners.is_empty() {
+        if self.listeners.is_empty() && !self.is_inner {
             return Err(BuildError::new(
                 "there is no socket to listen on; say where, as in listen = \"127.0.0.1:8000\"",
             ));
@@ -324,6 +348,12 @@ pub struct Hosted {
 }
 
 impl Hosted {
+    /// What the applications say of themselves.
+    #[cfg(feature = "cli")]
+    pub(crate) fn vitals(&self) -> &hawksbill_core::Vitals {
+        self.generation.vitals()
+    }
+
     /// Stops the applications, when nobody asks the turtle any more.
     pub async fn stop(self) {
         self.generation.stop().await;

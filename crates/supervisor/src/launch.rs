@@ -136,6 +136,21 @@ fn take_on(identity: &Identity) -> io::Result<()> {
     Ok(())
 }
 
+impl Identity {
+    /// The numbers of the user and the group that this names, where it does.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn ids(&self) -> io::Result<(Option<u32>, Option<u32>)> {
+        let user = self.user.as_deref().map(user).transpose()?;
+        let group = match &self.group {
+            Some(name) => Some(group(name)?),
+            None => user.as_ref().map(|user| user.gid),
+        };
+        Ok((user.map(|user| user.uid.as_raw()), group.map(Gid::as_raw)))
+    }
+}
+
 struct Account {
     name: String,
     uid: Uid,

@@ -17,6 +17,8 @@ const CHOSEN: [&str; 3] = ["wsgi", "asgi", "django"];
 struct Flag {
     key: String,
     help: String,
+    /// It may stand without a value, and means yes then.
+    switch: bool,
 }
 
 /// All flags of `run` and `check`.
@@ -32,7 +34,7 @@ impl Flags {
         for layer in registry.layers() {
             let schema = layer.schema(&mut generator);
             let help = description(resolve(schema.as_value(), &generator));
-            settings.push(Flag { key: layer.name().to_owned(), help });
+            settings.push(Flag { key: layer.name().to_owned(), help, switch: false });
         }
         let mut app = Vec::new();
         if let Some(kind) = registry.find_app(LOOKED_AT) {
@@ -46,13 +48,19 @@ impl Flags {
 
     pub(super) fn args(&self) -> Vec<Arg> {
         let valued = |flag: &Flag, heading: &'static str| {
-            Arg::new(flag.key.clone())
+            let arg = Arg::new(flag.key.clone())
                 .long(flag.key.replace('_', "-"))
                 .env(format!("HAWKSBILL_{}", flag.key.to_uppercase()))
                 .value_name("VALUE")
                 .action(ArgAction::Append)
                 .help(flag.help.clone())
-                .help_heading(heading)
+                .help_heading(heading);
+            // Its value follows after '=', for what stands behind it may be the application.
+            if flag.switch {
+                arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+            } else {
+                arg
+            }
         };
         let mut args: Vec<Arg> = self.settings.iter().map(|flag| valued(flag, "Gateway")).collect();
         args.extend(self.app.iter().map(|flag| valued(flag, "Application")));
@@ -137,7 +145,10 @@ fn fields(schema: &serde_json::Value, generator: &SchemaGenerator) -> Vec<Flag> 
         ["properties", "additionalProperties"].iter().any(|key| schema.get(key).is_some())
     };
     let plain = properties.into_iter().flatten().filter(|(_, schema)| !is_table(schema));
-    plain.map(|(key, schema)| Flag { key: key.clone(), help: description(schema) }).collect()
+    let switch = |schema: &serde_json::Value| schema.get("type").is_some_and(|kind| kind == "boolean");
+    plain
+        .map(|(key, schema)| Flag { key: key.clone(), help: description(schema), switch: switch(schema) })
+        .collect()
 }
 
 /// Follows a reference into the generator's definitions.

@@ -125,7 +125,7 @@ fn run(matches: &ArgMatches, flags: &Flags, registry: &Registry, program: Vec<St
         None => Subject::file(named_file(matches)),
     };
     let how = Supervised { program, log_level, subject, registry, read: &read, screen };
-    processes::supervise(&config, how)
+    processes::supervise(config, how)
 }
 
 /// The configuration file, where it is named and where it is not.
@@ -134,9 +134,10 @@ fn named_file(matches: &ArgMatches) -> &Path {
 }
 
 fn check(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<(), String> {
-    let config = load(matches, flags, registry).map_err(|error| error.to_string())?;
-    let hosting = Hosting::of(&config).map_err(|error| error.to_string())?;
-    let tree = format!("{config}{hosting}\n");
+    let mut config = load(matches, flags, registry).map_err(|error| error.to_string())?;
+    let tree = config.to_string();
+    let hosting = Hosting::of(&mut config).map_err(|error| error.to_string())?;
+    let tree = format!("{tree}{hosting}\n");
     // Building finds what reading cannot: missing directories, routes that contradict each other.
     Gateway::new(config).map_err(|error| error.to_string())?;
     print(&tree)

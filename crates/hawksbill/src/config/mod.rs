@@ -177,6 +177,29 @@ impl Config {
         sockets
     }
 
+    /// Gives the applications of routes that have processes of their own a name, after site and route.
+    #[cfg(feature = "cli")]
+    pub(crate) fn name_inline(&mut self) {
+        let Self { apps, sites, .. } = self;
+        let routes = sites.iter_mut().flat_map(|site| {
+            let name = site.name.clone();
+            site.routes.iter_mut().map(move |route| (format!("{name}{}", route.path), route))
+        });
+        for (mut name, route) in routes {
+            if !matches!(&route.target, Target::Inline(app) if app.has_processes()) {
+                continue;
+            }
+            // Two sites may have the same first host.
+            while apps.contains_key(&name) {
+                name.push('\'');
+            }
+            if let Target::Inline(app) = std::mem::replace(&mut route.target, Target::Named(name.clone())) {
+                let (processes, origin) = (Some(Processes::default()), route.origin.clone());
+                apps.insert(name, AppNode { app, processes, origin });
+            }
+        }
+    }
+
     /// Whether no site writes an access log.
     #[cfg(feature = "cli")]
     pub(crate) fn logs_nothing(&self) -> bool {

@@ -13,6 +13,11 @@ pub struct Settings {
     /// The sockets to listen on: `":80"` (every address), `"127.0.0.1:8000"`, `"[::1]:8000"`, `"unix:/run/hawksbill.sock"`,
     /// `"fd:3"` (inherited). Port 0 lets the system choose. One or several.
     pub listen: OneOrMany<Listen>,
+    /// Whether a process of its own has the clients, the routes and everything that is not Python, and the applications'
+    /// processes stand behind it. Where several Python applications, or state that all workers share, need such a front,
+    /// there is one anyway; else each worker is a whole gateway, which costs a request less. `hawksbill check` says
+    /// which it is.
+    pub front: bool,
     /// Proxies that are believed when they say, in `Forwarded` or `X-Forwarded-*` headers, who the client is: addresses,
     /// networks, or `"private"`. From everybody else these headers are removed. None by default.
     pub trusted_proxies: CidrSet,
@@ -45,6 +50,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: OneOrMany::default(),
+            front: false,
             trusted_proxies: CidrSet::default(),
             trust_unix: false,
             header_timeout: Duration::from_secs(10),

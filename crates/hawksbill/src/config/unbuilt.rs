@@ -2,7 +2,7 @@
 
 /// At the top level.
 pub(super) const TOP: &[&str] =
-    &["tls", "services", "cron", "front", "channels", "queue", "user", "group", "http3", "status", "health"];
+    &["tls", "services", "cron", "channels", "queue", "user", "group", "http3", "status", "health"];
 
 /// In an application's table.
 pub(super) const APP: &[&str] = &["fastcgi", "uwsgi", "scgi", "cgi", "php", "queue", "preload"];

@@ -1,11 +1,19 @@
 //! The command line's processes: a supervisor, which opens the sockets and imports nothing, and workers, which are the
-//! same program started again and hold a gateway each.
+//! same program started again.
+//!
+//! A worker is a whole gateway ([`Role::Gateway`]), or only what stands before the applications ([`Role::Front`]), or one
+//! application behind such a front ([`Role::Behind`]); [`Hosting`] says which.
 
+mod applications;
+mod entrance;
 mod plan;
 mod practice;
+mod private;
 mod sockets;
 mod supervise;
 mod worker;
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +36,21 @@ struct Payload {
     /// The directory from which relative paths count.
     dir: String,
     log_level: String,
+    role: Role,
     /// The application whose readiness path is asked, and how long it may take.
     ready: Option<Probe>,
+}
+
+/// What a worker is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Role {
+    /// A whole gateway, on the sockets that it inherits.
+    Gateway,
+    /// A gateway whose applications are elsewhere: their pools have their names.
+    Front,
+    /// One application. Its socket is in this directory.
+    Behind { app: String, dir: PathBuf },
 }
 
 /// A question that has to be answered well before a worker serves.
@@ -39,4 +60,22 @@ struct Probe {
     path: String,
     host: String,
     seconds: f64,
+}
+
+/// What a worker behind a front says of itself when it is ready.
+#[derive(Debug, Serialize, Deserialize)]
+struct Reached {
+    /// Its socket.
+    path: PathBuf,
+}
+
+/// How many requests both ends of the hop take at a time where the application has no bound of its own: WebSocket
+/// connections are among them.
+const MOST_STREAMS: u32 = 1 << 16;
+
+/// How the hop behaves, at both ends.
+fn hop_settings() -> hawksbill_hop::Settings {
+    let mut settings = hawksbill_hop::Settings::default();
+    settings.limits.streams = MOST_STREAMS;
+    settings
 }

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use hawksbill_core::BuildError;
-use hawksbill_core::config::{HostPattern, Percent, Size as Bytes};
+use hawksbill_core::config::{HostPattern, Percent, Size as Bytes, Value};
 use hawksbill_supervisor::{Identity, Limit, Plan, Pool, Program, Recycle, Size};
 
-use super::{LAUNCHER, Payload, Probe, WORKER};
+use super::private::Private;
+use super::{LAUNCHER, Payload, Probe, Role, WORKER};
 use crate::Config;
-use crate::config::{AppNode, Limits, Processes, Target, Workers};
+use crate::config::{Limits, Processes, Target, Workers, place};
 
 /// How long a process may take to end beyond the drain: applications are told to stop, and threads end.
 const BEYOND_DRAIN: Duration = Duration::from_secs(10);
@@ -19,131 +20,214 @@ const BEYOND_DRAIN: Duration = Duration::from_secs(10);
 /// The name of the pool where no single application gives it one.
 const GATEWAY: &str = "gateway";
 
+/// The name of the front's pool.
+const FRONT: &str = "front";
+
 /// Which processes a configuration gets, and why.
 #[derive(Debug)]
 pub(crate) struct Hosting {
-    /// The pool's name.
-    pool: String,
-    processes: Processes,
+    shape: Shape,
     why: String,
+    /// Those that have processes of their own.
+    apps: Vec<(String, Processes)>,
+}
+
+/// Who has the sockets.
+#[derive(Debug, PartialEq, Eq)]
+enum Shape {
+    /// The processes of this pool, each a whole gateway.
+    Fused(String),
+    /// A front, with the applications behind it.
+    Front,
+}
+
+/// What surrounds a plan.
+pub(super) struct Surroundings<'a> {
+    /// Starts this program again.
+    pub(super) program: &'a [String],
+    /// The names of the descriptors to listen on.
+    pub(super) sockets: BTreeSet<String>,
+    pub(super) log_level: &'a str,
+    /// Where the socket of an application's worker may be.
+    pub(super) private: &'a mut Private,
 }
 
 impl Hosting {
-    /// Decides.
+    /// Decides. Applications of routes that get processes get names by that.
     ///
     /// # Errors
-    /// Where the configuration asks for what this version cannot do.
-    pub(crate) fn of(config: &Config) -> Result<Self, BuildError> {
-        let mut own = config.apps.iter().filter_map(|(name, node)| Some((name, node.processes.as_ref()?)));
-        let inline = config
-            .sites
-            .iter()
-            .flat_map(|site| &site.routes)
-            .any(|route| matches!(&route.target, Target::Inline(app) if app.has_processes()));
-        let (first, second) = (own.next(), own.next());
-        match (first, second) {
-            (Some((name, processes)), None) if !inline => {
-                let shared = shares(config);
-                if let (Some(what), true) = (&shared, most(&processes.workers) > 1) {
-                    let message = format!(
-                        "application {name} cannot have several workers: {what} would be another one in each; \
-                         set workers = 1"
-                    );
-                    return Err(BuildError::new(message));
-                }
-                let why = "each worker is a whole gateway: there is one Python application";
-                Ok(Self { pool: name.clone(), processes: processes.clone(), why: why.to_owned() })
+    /// Where the configuration asks for what cannot be.
+    pub(crate) fn of(config: &mut Config) -> Result<Self, BuildError> {
+        config.name_inline();
+        let own = config.apps.iter().filter_map(|(name, node)| Some((name.clone(), node.processes.clone()?)));
+        let apps: Vec<_> = own.collect();
+        for (name, processes) in &apps {
+            let node = config.apps.get(name).filter(|node| node.app.shared_state());
+            if let (Some(node), true) = (node, most(&processes.workers) > 1) {
+                let message =
+                    "it has state that its workers would have to share, and cannot; set workers = 1"
+                        .to_owned();
+                return Err(BuildError::new(message).within(place(&node.origin, &format!("apps.{name}"))));
             }
-            (None, None) => Ok(Self {
-                pool: GATEWAY.to_owned(),
-                processes: Processes::default(),
-                why: "one process: nothing has processes of its own".to_owned(),
-            }),
-            _ => Self::together(config),
         }
-    }
-
-    /// Several applications in one process, which have to agree on what kind of process that is.
-    fn together(config: &Config) -> Result<Self, BuildError> {
-        let plain = serde_json::to_value(Processes::default()).unwrap_or_default();
-        let differs = |node: &&AppNode| {
-            let asked = node.processes.as_ref().map(|one| serde_json::to_value(one).unwrap_or_default());
-            asked.is_some_and(|asked| asked != plain)
+        let gateway = || Shape::Fused(GATEWAY.to_owned());
+        let (shape, why) = match apps.as_slice() {
+            [] => (gateway(), "one process: nothing has processes of its own".to_owned()),
+            _ if config.settings.front => (Shape::Front, "front = true".to_owned()),
+            [(name, processes)] => match shares(config) {
+                Some(what) if most(&processes.workers) > 1 => {
+                    (Shape::Front, format!("all workers share {what}"))
+                }
+                _ => {
+                    let why = "each worker is a whole gateway: there is one Python application";
+                    (Shape::Fused(name.clone()), why.to_owned())
+                }
+            },
+            several => (Shape::Front, format!("there are {} Python applications", several.len())),
         };
-        if let Some((name, node)) = config.apps.iter().find(|(_, node)| differs(node)) {
-            let message = format!(
-                "application {name} asks for processes of its own kind, which this version gives to the only \
-                 Python application of a gateway alone; leave its process keys out, or serve it by a gateway of its own"
-            );
-            let place = crate::config::place(&node.origin, &format!("apps.{name}"));
-            return Err(BuildError::new(message).within(place));
-        }
-        let why = "one process: all applications share it";
-        Ok(Self { pool: GATEWAY.to_owned(), processes: Processes::default(), why: why.to_owned() })
+        let hosting = Self { shape, why, apps };
+        hosting.check_names(config)?;
+        Ok(hosting)
     }
 
-    /// The plan. `program` starts this program again; `sockets` are the names of the descriptors to listen on.
-    pub(crate) fn plan(
-        &self,
-        config: &Config,
-        program: &[String],
-        sockets: BTreeSet<String>,
-        log_level: &str,
-    ) -> Result<Plan, BuildError> {
+    fn check_names(&self, config: &Config) -> Result<(), BuildError> {
+        match config.apps.get(FRONT).filter(|node| node.processes.is_some()) {
+            Some(node) if self.shape == Shape::Front => {
+                let message = "the gateway's own process is called so; give the application another name";
+                Err(BuildError::new(message).within(place(&node.origin, &format!("apps.{FRONT}"))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The pools that are to be replaced by a reload even where the configuration has not changed: the supervisor cannot
+    /// see whether the code has. A front has none.
+    pub(super) fn with_code(&self) -> BTreeSet<String> {
+        match &self.shape {
+            Shape::Fused(pool) => BTreeSet::from([pool.clone()]),
+            Shape::Front => self.apps.iter().map(|(name, _)| name.clone()).collect(),
+        }
+    }
+
+    /// The plan.
+    ///
+    /// # Errors
+    /// Where there is no place for the sockets between the processes.
+    pub(super) fn plan(&self, config: &Config, around: Surroundings<'_>) -> Result<Plan, BuildError> {
         let Some(source) = &config.source else {
             return Err(BuildError::new("a configuration that a program put together has no processes"));
         };
-        let processes = &self.processes;
+        let drafting = Drafting { config, program: around.program, log_level: around.log_level };
+        let mut pools = BTreeMap::new();
+        match &self.shape {
+            Shape::Fused(name) => {
+                let own =
+                    self.apps.iter().find(|(app, _)| app == name).map(|(_, processes)| processes.clone());
+                let draft = drafting.pool(name, &own.unwrap_or_default(), Role::Gateway, source.carry());
+                pools.insert(name.clone(), Pool { inherit: around.sockets, ..draft });
+            }
+            Shape::Front => {
+                for (name, processes) in &self.apps {
+                    let dir = around.private.dir(name, &identity(processes))?;
+                    let role = Role::Behind { app: name.clone(), dir };
+                    pools.insert(
+                        name.clone(),
+                        drafting.pool(name, processes, role, alone(config, name)?.carry()),
+                    );
+                }
+                let follows = pools.keys().cloned().collect();
+                let draft = drafting.pool(FRONT, &Processes::default(), Role::Front, source.carry());
+                pools.insert(FRONT.to_owned(), Pool { inherit: around.sockets, follows, ..draft });
+            }
+        }
+        Ok(Plan { pools, launcher: drafting.again(None, LAUNCHER) })
+    }
+}
+
+/// What all pools of a plan have in common.
+struct Drafting<'a> {
+    config: &'a Config,
+    program: &'a [String],
+    log_level: &'a str,
+}
+
+impl Drafting<'_> {
+    /// The command that starts this program again, maybe by another interpreter.
+    fn again(&self, interpreter: Option<&Path>, subcommand: &str) -> Vec<String> {
+        let mut words = self.program.to_vec();
+        if let (Some(first), Some(interpreter)) = (words.first_mut(), interpreter) {
+            *first = interpreter.display().to_string();
+        }
+        words.push(subcommand.to_owned());
+        words
+    }
+
+    fn pool(&self, name: &str, processes: &Processes, role: Role, tree: String) -> Pool {
+        let config = self.config;
         let start_timeout = *processes.start_timeout;
         let ready = processes.ready.clone().map(|path| Probe {
-            app: self.pool.clone(),
+            app: name.to_owned(),
             path,
-            host: host_of(config, &self.pool),
+            host: host_of(config, name),
             seconds: start_timeout.as_secs_f64(),
         });
         let payload = Payload {
-            config: source.carry(),
+            config: tree,
             dir: absolute(&config.dir),
-            log_level: log_level.to_owned(),
+            log_level: self.log_level.to_owned(),
+            role,
             ready,
         };
-        let again = |interpreter: Option<&Path>, subcommand: &str| -> Vec<String> {
-            let mut words = program.to_vec();
-            if let (Some(first), Some(interpreter)) = (words.first_mut(), interpreter) {
-                *first = interpreter.display().to_string();
-            }
-            words.push(subcommand.to_owned());
-            words
-        };
         let interpreter = processes.venv.as_ref().map(|venv| config.dir.join(venv).join("bin/python"));
-        let mut words = again(interpreter.as_deref(), WORKER).into_iter();
+        let mut words = self.again(interpreter.as_deref(), WORKER).into_iter();
         let program = Program {
             path: words.next().unwrap_or_default(),
             args: words.collect(),
             env: processes.env.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
             ..Program::default()
         };
-        let pool = Pool {
+        Pool {
             program,
             identity: identity(processes),
             size: size(&processes.workers),
-            inherit: sockets,
             payload: serde_json::to_string(&payload).unwrap_or_default(),
             start_timeout,
             stop_timeout: *config.settings.drain + BEYOND_DRAIN,
             recycle: recycle(processes),
             ..Pool::default()
-        };
-        let launcher = again(None, LAUNCHER);
-        Ok(Plan { pools: BTreeMap::from([(self.pool.clone(), pool)]), launcher })
+        }
     }
+}
+
+/// The configuration of a process that has this application alone: what concerns others does not change it, nor the
+/// line that something is written in.
+fn alone(config: &Config, name: &str) -> Result<Value, BuildError> {
+    let settings = config.apps.get(name).map(|node| node.app.settings());
+    let drain = serde_json::to_value(config.settings.drain).unwrap_or_default();
+    let tree = serde_json::json!({ "drain": drain, "apps": { name: settings } });
+    serde_json::from_value(tree).map_err(|error| {
+        BuildError::new(format!("the settings of application {name} cannot be handed over")).caused_by(error)
+    })
 }
 
 /// The choice, as `hawksbill check` prints it.
 impl fmt::Display for Hosting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let workers = serde_json::to_string(&self.processes.workers).unwrap_or_default();
-        write!(f, "processes {}: workers={workers} ({})", self.pool, self.why)
+        let workers = |processes: &Processes| serde_json::to_string(&processes.workers).unwrap_or_default();
+        match &self.shape {
+            Shape::Fused(name) => {
+                let own =
+                    self.apps.iter().find(|(app, _)| app == name).map(|(_, processes)| processes.clone());
+                write!(f, "processes {name}: workers={} ({})", workers(&own.unwrap_or_default()), self.why)
+            }
+            Shape::Front => {
+                write!(f, "processes {FRONT}: workers=1 (it has the sockets: {})", self.why)?;
+                for (name, processes) in &self.apps {
+                    write!(f, "\nprocesses {name}: workers={} (behind the front)", workers(processes))?;
+                }
+                Ok(())
+            }
+        }
     }
 }
 

@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use hawksbill_core::config::{Origin, Table, Value};
 use hawksbill_core::{Address, BuildError};
-use hawksbill_supervisor::{Applied, Apply, Handle, Plan};
+use hawksbill_supervisor::{Applied, Apply, Failure, Handle, Plan};
 use http::StatusCode;
 use serde_json::json;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::Hosting;
+use super::plan::Surroundings;
+use super::private::Private;
+use super::sockets::Sockets;
 use super::supervise::Supervised;
-use super::{Hosting, sockets::Sockets};
 use crate::Config;
+use crate::config::place;
 use crate::control::Trouble;
 
 /// How long a new generation is watched before the former one is let go.
@@ -84,6 +88,7 @@ pub(super) struct Practice<'a> {
     how: &'a Supervised<'a>,
     handle: Handle,
     sockets: Sockets,
+    private: Private,
     base: Option<Base>,
     deployed: Deployments,
     /// What was deployed when a pool began a generation, for the way back.
@@ -106,6 +111,7 @@ impl<'a> Practice<'a> {
             how,
             handle,
             sockets: Sockets::default(),
+            private: Private::default(),
             base: None,
             deployed: Deployments::new(),
             history: BTreeMap::new(),
@@ -122,8 +128,8 @@ impl<'a> Practice<'a> {
     }
 
     /// The first configuration.
-    pub(super) async fn start(&mut self, config: &Config) -> Result<(), String> {
-        let base = Base::of(config);
+    pub(super) async fn start(&mut self, config: Config) -> Result<(), String> {
+        let base = Base::of(&config);
         let applied = self.apply(config, Manner::default()).await;
         let applied = applied.map_err(|trouble| trouble.text().to_owned())?;
         self.base = base;
@@ -193,7 +199,7 @@ impl<'a> Practice<'a> {
             config = self.read(base, over(&deployed))?;
         }
         let applied =
-            self.apply(&config, Manner { force: apps, probation: PROBATION, ..Manner::default() }).await?;
+            self.apply(config, Manner { force: apps, probation: PROBATION, ..Manner::default() }).await?;
         self.base = base;
         self.remember(deployed, &applied);
         Ok(applied)
@@ -213,7 +219,7 @@ impl<'a> Practice<'a> {
         deployed.insert(app.clone(), Deployed { dir, venv });
         let config = self.read(&base, over(&deployed))?;
         let manner = Manner { force: BTreeSet::from([app]), keep, probation };
-        let applied = self.apply(&config, manner).await?;
+        let applied = self.apply(config, manner).await?;
         self.remember(deployed, &applied);
         Ok(applied)
     }
@@ -224,8 +230,8 @@ impl<'a> Practice<'a> {
         self.is_python(&base, app)?;
         let mut all = over(&self.deployed);
         set(&mut all, app, "workers", Value::from(workers).with_origin(&Origin::named("scale")));
-        let config = self.read(&base, all)?;
-        Hosting::of(&config).map_err(|error| Trouble::unfit(error.to_string()))?;
+        let mut config = self.read(&base, all)?;
+        Hosting::of(&mut config).map_err(|error| Trouble::unfit(error.to_string()))?;
         let failed = |failure| Trouble::failed(StatusCode::CONFLICT, failure);
         self.handle.scale(app, workers).await.map_err(failed)
     }
@@ -240,12 +246,11 @@ impl<'a> Practice<'a> {
         deployed.extend(former.into_iter().filter(|(app, _)| of_pool(app)));
         self.deployed = deployed;
         let read = self.base().and_then(|base| self.read(&base, over(&self.deployed)));
-        match read.as_ref().map(|config| (config, Hosting::of(config))) {
-            Ok((config, Ok(hosting))) => {
-                self.facts.send_modify(|facts| facts.config = format!("{config}{hosting}\n"));
-            }
+        let shown =
+            read.and_then(|config| Shown::of(config).map_err(|error| Trouble::unfit(error.to_string())));
+        match shown {
+            Ok(shown) => self.facts.send_modify(|facts| facts.config = shown.text),
             // It was read before, so this does not happen but where files are gone.
-            Ok((_, Err(error))) => tracing::warn!(target: "hawksbill::server", "{error}"),
             Err(trouble) => tracing::warn!(target: "hawksbill::server", "{}", trouble.text()),
         }
     }
@@ -282,28 +287,35 @@ impl<'a> Practice<'a> {
     }
 
     /// Puts a configuration into practice, beside the one that serves.
-    async fn apply(&mut self, config: &Config, manner: Manner) -> Result<Applied, Trouble> {
+    async fn apply(&mut self, config: Config, manner: Manner) -> Result<Applied, Trouble> {
         let failed = |error: BuildError| Trouble::unfit(error.to_string());
-        let hosting = Hosting::of(config).map_err(failed)?;
+        let Shown { config, hosting, text } = Shown::of(config).map_err(failed)?;
         let next = self.sockets.next(config.sockets()).map_err(failed)?;
         let (opened, descriptors, names) = next.split();
-        let plan = hosting.plan(config, &self.how.program, names, &self.how.log_level).map_err(failed)?;
-        let pools = pools(&plan, config);
+        let around = Surroundings {
+            program: &self.how.program,
+            sockets: names,
+            log_level: &self.how.log_level,
+            private: &mut self.private,
+        };
+        let plan = hosting.plan(&config, around).map_err(failed)?;
+        let pools = pools(&plan, &config);
         let Manner { force, keep, probation } = manner;
         // The supervisor cannot see whether the code has changed.
         let force = if force.is_empty() {
-            plan.pools.keys().cloned().collect()
+            hosting.with_code()
         } else {
             let known = || pools.keys().map(String::as_str);
             let pool = |app: &String| pools.get(app).cloned().ok_or_else(|| Trouble::no_such(app, known()));
             force.iter().map(pool).collect::<Result<_, _>>()?
         };
         let apply = Apply { plan, descriptors, force, keep, probation };
-        let failed = |failure| Trouble::failed(StatusCode::UNPROCESSABLE_ENTITY, failure);
+        let failed =
+            |failure| Trouble::failed(StatusCode::UNPROCESSABLE_ENTITY, with_place(failure, &config));
         let applied = self.handle.apply(apply).await.map_err(failed)?;
         self.sockets.take_over(opened);
         let listen = self.sockets.addresses().iter().map(crate::cli::url).collect();
-        self.facts.send_replace(Facts { config: format!("{config}{hosting}\n"), listen, pools });
+        self.facts.send_replace(Facts { config: text, listen, pools });
         Ok(applied)
     }
 
@@ -319,6 +331,33 @@ impl<'a> Practice<'a> {
         }
         self.deployed = deployed;
     }
+}
+
+/// A configuration, its processes, and both as text.
+struct Shown {
+    config: Config,
+    hosting: Hosting,
+    text: String,
+}
+
+impl Shown {
+    fn of(mut config: Config) -> Result<Self, BuildError> {
+        let tree = config.to_string();
+        let hosting = Hosting::of(&mut config)?;
+        let text = format!("{tree}{hosting}\n");
+        Ok(Self { config, hosting, text })
+    }
+}
+
+/// A worker that hosts one application does not know where that is configured; what it says of it gets its place here.
+fn with_place(mut failure: Failure, config: &Config) -> Failure {
+    let placed = failure.pool.as_ref().zip(failure.message.as_ref()).and_then(|(pool, message)| {
+        let (key, node) = (format!("apps.{pool}"), config.apps.get(pool)?);
+        let rest = message.strip_prefix(&key)?;
+        Some(place(&node.origin, &key) + rest)
+    });
+    failure.message = placed.or(failure.message);
+    failure
 }
 
 impl Base {

@@ -35,7 +35,7 @@ pub(crate) struct Supervised<'a> {
 ///
 /// # Errors
 /// When it does not start.
-pub(crate) fn supervise(config: &Config, how: Supervised<'_>) -> Result<(), String> {
+pub(crate) fn supervise(config: Config, how: Supervised<'_>) -> Result<(), String> {
     let failed = |error: io::Error| format!("cannot start the runtime: {error}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
@@ -88,7 +88,7 @@ enum Word {
 impl Running<'_> {
     async fn run(
         &mut self,
-        config: &Config,
+        config: Config,
         mut practice: Practice<'_>,
         requests: mpsc::Receiver<super::Request>,
     ) -> Result<(), String> {

@@ -1,21 +1,24 @@
-//! A worker: a gateway that accepts when its supervisor says so.
+//! A worker: a gateway, or a part of one, that accepts when its supervisor says so.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hawksbill_core::config::Value;
+use hawksbill_core::config::{Listen, Value};
 use hawksbill_core::{Address, Body, BuildError, Connection, Peer, Registry, Scheme, Turtle, Vitals};
-use hawksbill_server::Shutdown;
+use hawksbill_server::Listener;
 use hawksbill_supervisor::child::{Child, Orders, Reporter};
-use hawksbill_supervisor::{Beat, Order};
+use hawksbill_supervisor::{Beat, Member, Order};
 use http::Request;
 use http::header::HOST;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
-use super::{Payload, Probe, sockets};
-use crate::gateway::{Ready, tell_cut};
+use super::applications::Applications;
+use super::entrance::{Entrance, Hop, Shutdown};
+use super::{Payload, Probe, Role, sockets};
+use crate::gateway::Ready;
 use crate::{Config, Gateway, log};
 
 /// How often a worker says how it is.
@@ -43,9 +46,19 @@ pub(crate) fn work(inherited: Option<&str>, registry: &Registry) -> Result<(), S
 
 struct Worker {
     gateway: Gateway,
+    entrance: Entrance,
+    /// Those that are elsewhere.
+    applications: Option<Applications>,
     probe: Option<Probe>,
     reporter: Reporter,
-    orders: Orders,
+    orders: Inbox,
+}
+
+/// What a worker is made of, by its role.
+struct Parts {
+    gateway: Gateway,
+    entrance: Entrance,
+    applications: Option<Applications>,
 }
 
 impl Worker {
@@ -58,12 +71,8 @@ impl Worker {
         log::to_stderr(&payload.log_level);
         let value = Value::carried(&payload.config).map_err(|error| wrong(&error))?;
         let config = Config::from_value(value, payload.dir, registry);
-        let mut config = config.map_err(|error| BuildError::new(error.to_string()))?;
-        config
-            .listen_somewhere(crate::cli::DEFAULT_LISTEN)
-            .map_err(|error| BuildError::new(error.to_string()))?;
-        let inherited = sockets::inherited(child, &config.sockets())?;
-        let gateway = Gateway::new(config)?;
+        let config = config.map_err(|error| BuildError::new(error.to_string()))?;
+        let Parts { gateway, entrance, applications } = Parts::of(payload.role, config, child)?;
         let (vitals, told) = (gateway.vitals(), reporter.clone());
         vitals.on_stuck(move |stuck| told.stuck(&stuck.what, &stuck.detail));
         // Answered on the thread that reads the orders, so also while everything else hangs.
@@ -71,65 +80,118 @@ impl Worker {
         let orders = child
             .orders()
             .map_err(|error| BuildError::new("cannot listen to the supervisor").caused_by(error))?;
-        Ok(Self { gateway: gateway.inherit(inherited), probe: payload.ready, reporter, orders })
+        let orders = Inbox { orders, early: VecDeque::new() };
+        Ok(Self { gateway, entrance, applications, probe: payload.ready, reporter, orders })
     }
 
     fn run(mut self) -> Result<(), BuildError> {
         let failed = |error: io::Error| BuildError::new("cannot start the runtime").caused_by(error);
         let loading = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let Some(gateway) = loading.block_on(unless_ended(&mut self.orders, self.gateway.load())) else {
+        let Some(gateway) = loading.block_on(self.orders.unless_ended(self.gateway.load())) else {
             return Ok(());
         };
         drop(loading);
         let gateway = gateway?;
-        let Self { probe, reporter, orders, .. } = self;
+        let Self { entrance, applications, probe, reporter, mut orders, .. } = self;
+        let vitals = gateway.vitals();
         gateway.host(move |gateway| async move {
             let terminate = signal(SignalKind::terminate()).map_err(failed)?;
-            serve(gateway, probe, &reporter, orders, terminate).await
+            let Some(ready) = orders.unless_ended(get_ready(gateway, probe)).await else { return Ok(()) };
+            let ready = ready?;
+            reporter.ready(entrance.info());
+            let mut serving = Serving {
+                ready,
+                vitals,
+                entrance,
+                applications,
+                reporter,
+                open: None,
+                opened: JoinSet::new(),
+                shutdowns: Vec::new(),
+            };
+            let ended = serving.obey(&mut orders, terminate).await;
+            serving.end(ended, &mut orders).await
         })?
     }
 }
 
-/// Waits for a part of the start. `None`: the supervisor does not want it any more.
-async fn unless_ended<T>(orders: &mut Orders, starting: impl Future<Output = T>) -> Option<T> {
-    let ended = async {
-        loop {
-            if matches!(orders.next().await, Order::Drain { .. } | Order::Stop | Order::Gone) {
-                return;
+impl Parts {
+    fn of(role: Role, mut config: Config, child: &mut Child) -> Result<Self, BuildError> {
+        match role {
+            Role::Gateway => {
+                let inherited = inherit(&mut config, child)?;
+                let gateway = Gateway::new(config)?.inherit(inherited);
+                Ok(Self { gateway, entrance: Entrance::Sockets, applications: None })
+            }
+            Role::Front => {
+                config.name_inline();
+                let inherited = inherit(&mut config, child)?;
+                let applications = Applications::of(&config);
+                let gateway = Gateway::before(config, applications.turtles())?.inherit(inherited);
+                Ok(Self { gateway, entrance: Entrance::Sockets, applications: Some(applications) })
+            }
+            Role::Behind { app, dir } => {
+                let drain = *config.settings.drain;
+                let gateway = Gateway::inner(config)?;
+                let turtle = gateway.app(&app);
+                let turtle =
+                    turtle.ok_or_else(|| BuildError::new(format!("there is no application '{app}'")))?;
+                let path = dir.join(format!("{}.sock", child.start().process));
+                let entrance = Entrance::Hop(Hop::bind(path, turtle, drain)?);
+                Ok(Self { gateway, entrance, applications: None })
             }
         }
-    };
-    tokio::select! {
-        started = starting => Some(started),
-        () = ended => None,
     }
 }
 
-async fn serve(
-    gateway: Gateway,
-    probe: Option<Probe>,
-    reporter: &Reporter,
-    mut orders: Orders,
-    terminate: Signal,
-) -> Result<(), BuildError> {
-    let vitals = gateway.vitals();
-    let started = async {
-        let app = probe.as_ref().and_then(|probe| gateway.app(&probe.app));
-        let ready = gateway.get_ready().await?;
-        if let (Some(probe), Some(app)) = (&probe, app)
-            && let Err(error) = is_ready(&app, probe).await
-        {
-            ready.applications.stop().await;
-            return Err(error);
+fn inherit(config: &mut Config, child: &mut Child) -> Result<Vec<(Listen, Listener)>, BuildError> {
+    let listening = config.listen_somewhere(crate::cli::DEFAULT_LISTEN);
+    listening.map_err(|error| BuildError::new(error.to_string()))?;
+    sockets::inherited(child, &config.sockets())
+}
+
+/// The orders, and those that came before there was anything that could obey them.
+struct Inbox {
+    orders: Orders,
+    early: VecDeque<Order>,
+}
+
+impl Inbox {
+    async fn next(&mut self) -> Order {
+        match self.early.pop_front() {
+            Some(order) => order,
+            None => self.orders.next().await,
         }
-        Ok(ready)
-    };
-    let Some(ready) = unless_ended(&mut orders, started).await else { return Ok(()) };
-    let ready = ready?;
-    reporter.ready(serde_json::Value::Null);
-    let mut serving = Serving { ready, vitals, server: None, servers: JoinSet::new(), shutdowns: Vec::new() };
-    let ended = serving.obey(&mut orders, terminate, reporter).await;
-    serving.end(ended, &mut orders).await
+    }
+
+    /// Waits for a part of the start. `None`: the supervisor does not want it any more.
+    async fn unless_ended<T>(&mut self, starting: impl Future<Output = T>) -> Option<T> {
+        let ended = async {
+            loop {
+                match self.orders.next().await {
+                    Order::Drain { .. } | Order::Stop | Order::Gone => return,
+                    order => self.early.push_back(order),
+                }
+            }
+        };
+        tokio::select! {
+            started = starting => Some(started),
+            () = ended => None,
+        }
+    }
+}
+
+/// Starts the applications, and waits until the one that is to be asked answers well.
+async fn get_ready(gateway: Gateway, probe: Option<Probe>) -> Result<Ready, BuildError> {
+    let app = probe.as_ref().and_then(|probe| gateway.app(&probe.app));
+    let ready = gateway.get_ready().await?;
+    if let (Some(probe), Some(app)) = (&probe, app)
+        && let Err(error) = is_ready(&app, probe).await
+    {
+        ready.applications.stop().await;
+        return Err(error);
+    }
+    Ok(ready)
 }
 
 /// Asks an application until it answers well.
@@ -205,61 +267,70 @@ impl End {
 struct Serving {
     ready: Ready,
     vitals: Arc<Vitals>,
+    entrance: Entrance,
+    applications: Option<Applications>,
+    reporter: Reporter,
     /// Whoever accepts now.
-    server: Option<Shutdown>,
+    open: Option<Shutdown>,
     /// All that have accepted, until their last connection is gone.
-    servers: JoinSet<()>,
+    opened: JoinSet<()>,
     shutdowns: Vec<Shutdown>,
 }
 
 impl Serving {
-    async fn obey(
-        &mut self,
-        orders: &mut Orders,
-        mut terminate: Signal,
-        reporter: &Reporter,
-    ) -> Result<End, BuildError> {
+    async fn obey(&mut self, orders: &mut Inbox, mut terminate: Signal) -> Result<End, BuildError> {
         let mut beat = tokio::time::interval(BEAT);
         loop {
             tokio::select! {
                 order = orders.next() => match order {
-                    Order::Serve if self.server.is_none() => self.serve()?,
+                    Order::Serve if self.open.is_none() => self.serve()?,
                     Order::Pause => {
-                        if let Some(server) = self.server.take() {
+                        if let Some(server) = self.open.take() {
                             server.leave();
                         }
                     }
                     Order::LogLevel { level } => log::set_level(&level),
-                    Order::Query { id, .. } | Order::Members { id, .. } => {
-                        reporter.answer(id, serde_json::Value::Null);
-                    }
+                    Order::Members { id, pool, members } => self.follow(id, &pool, &members),
+                    Order::Query { id, .. } => self.reporter.answer(id, serde_json::Value::Null),
                     order => if let Some(end) = End::by(&order) {
                         return Ok(end);
                     }
                 },
                 _ = terminate.recv() => return Ok(End::Drain),
-                _ = beat.tick() => reporter.beat(beat_of(&self.vitals)),
-                Some(_) = self.servers.join_next() => {}
+                _ = beat.tick() => self.reporter.beat(beat_of(&self.vitals)),
+                Some(_) = self.opened.join_next() => {}
             }
         }
     }
 
+    /// Who serves an application has changed. Said to be done when nothing new goes to anybody else.
+    fn follow(&mut self, id: u64, pool: &str, members: &[Member]) {
+        let followed = self.applications.as_mut().map(|applications| applications.follow(pool, members));
+        let reporter = self.reporter.clone();
+        tokio::spawn(async move {
+            if let Some(followed) = followed {
+                followed.await;
+            }
+            reporter.answer(id, serde_json::Value::Null);
+        });
+    }
+
     fn serve(&mut self) -> Result<(), BuildError> {
-        let server = self.ready.serve()?;
-        let shutdown = server.shutdown();
-        self.shutdowns.retain(|former| former.open_connections() > 0);
+        let open = self.entrance.open(&self.ready)?;
+        let shutdown = open.shutdown();
+        self.shutdowns.retain(Shutdown::has_connections);
         self.shutdowns.push(shutdown.clone());
-        self.server = Some(shutdown);
-        self.servers.spawn(async { tell_cut(server.wait().await) });
+        self.open = Some(shutdown);
+        self.opened.spawn(open.wait());
         Ok(())
     }
 
-    async fn end(mut self, ended: Result<End, BuildError>, orders: &mut Orders) -> Result<(), BuildError> {
+    async fn end(mut self, ended: Result<End, BuildError>, orders: &mut Inbox) -> Result<(), BuildError> {
         let mut end = *ended.as_ref().unwrap_or(&End::Now);
         self.shutdowns.iter().for_each(|shutdown| end.tell(shutdown));
         loop {
             tokio::select! {
-                gone = self.servers.join_next() => if gone.is_none() {
+                gone = self.opened.join_next() => if gone.is_none() {
                     break;
                 },
                 // The last order is repeated for ever; what was heard is not listened for again.
@@ -267,10 +338,15 @@ impl Serving {
                     Some(End::Now) => end = End::Now,
                     Some(End::Drain) if end == End::Leave => end = End::Drain,
                     Some(_) if order == Order::Gone => {
-                        while self.servers.join_next().await.is_some() {}
+                        while self.opened.join_next().await.is_some() {}
                         break;
                     }
-                    _ => continue,
+                    _ => {
+                        if let Order::Members { id, pool, members } = order {
+                            self.follow(id, &pool, &members);
+                        }
+                        continue;
+                    }
                 },
             }
             self.shutdowns.iter().for_each(|shutdown| end.tell(shutdown));

@@ -1,0 +1,289 @@
+"""A front with the applications behind it: what each has of its own, what a death and a reload cost."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import gettempdir
+from textwrap import dedent
+
+import httpx
+import pytest
+from harness import COMMAND, Server
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+APP = """
+import os
+import sys
+import time
+
+import settings
+
+def application(environ, start_response):
+    if environ["PATH_INFO"].endswith("/slow"):
+        time.sleep(30)
+    facts = ("REMOTE_ADDR", "SCRIPT_NAME", "PATH_INFO", "wsgi.url_scheme", "SERVER_PORT")
+    shown = [settings.NAME, os.environ.get("COLOUR", ""), str(os.getpid()), sys.prefix]
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return ["\\n".join(shown + [environ[fact] for fact in facts]).encode()]
+"""
+
+SOCKET = """
+import settings
+
+async def application(scope, receive, send):
+    assert scope["type"] == "websocket"
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": settings.NAME + " " + message["text"]})
+"""
+
+CONFIG = """
+listen = "127.0.0.1:0"
+drain = "5s"
+[apps.shop]
+wsgi = "main"
+dir = "shop"
+env = { COLOUR = "green" }
+workers = 2
+[apps.blog]
+wsgi = "main"
+dir = "blog"
+venv = "blog/venv"
+[apps.chat]
+asgi = "main"
+dir = "chat"
+[sites."*"]
+"/" = "shop"
+"/blog" = { mount = "blog" }
+"/chat" = "chat"
+"/text" = { respond = "from the front" }
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Three applications that all have a module `main` and a module `settings`."""
+    for name, text in (("shop", APP), ("blog", APP), ("chat", SOCKET)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "main.py").write_text(text)
+        (tmp_path / name / "settings.py").write_text(f"NAME = '{name}'\n")
+    environment(tmp_path / "blog" / "venv")
+    (tmp_path / "hawksbill.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def environment(path: Path) -> None:
+    """A virtual environment that finds this one's packages."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", path], check=True, timeout=60)
+    found = next(path.glob("lib/python*/site-packages"))
+    ours = next(entry for entry in sys.path if entry.endswith("site-packages"))
+    (found / "ours.pth").write_text(f"{ours}\n")
+
+
+@pytest.fixture
+def server(project: Path) -> Iterator[Server]:
+    """All three behind a front."""
+    with Server("run", cwd=project) as server:
+        yield server
+
+
+def lines(server: Server, path: str = "/") -> list[str]:
+    """What an application shows."""
+    with server.client() as client:
+        return client.get(path).text.split("\n")
+
+
+def until(what: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Waits until it is so."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, f"it did not come to that within {seconds} s"
+        time.sleep(0.02)
+
+
+class Load:
+    """Clients that keep their connections."""
+
+    def __init__(self, server: Server, paths: tuple[str, ...] = ("/", "/blog", "/text", "/")) -> None:
+        self._server = server
+        self._over = threading.Event()
+        self.failures: list[str] = []
+        self.answers: list[str] = []
+        self._threads = [threading.Thread(target=self._ask, args=(path,)) for path in paths]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, path: str) -> None:
+        # One connection for all: a front that is not replaced keeps it.
+        with self._server.client() as client:
+            while not self._over.is_set():
+                try:
+                    answer = client.get(path)
+                except httpx.TransportError as error:
+                    self.failures.append(repr(error))
+                    continue
+                if answer.status_code == 200:
+                    self.answers.append(answer.text)
+                else:
+                    self.failures.append(f"{answer.status_code} {answer.text}")
+
+
+def test_each_application_has_its_own(server: Server, project: Path) -> None:
+    shop, blog = lines(server, "/a/b"), lines(server, "/blog/a/b")
+    assert shop[:2] == ["shop", "green"]
+    assert blog[:2] == ["blog", ""]
+    assert (shop[3], blog[3]) == (sys.prefix, str(project / "blog" / "venv"))
+    assert shop[4:] == ["127.0.0.1", "", "/a/b", "http", str(server.port)]
+    assert blog[4:] == ["127.0.0.1", "/blog", "/a/b", "http", str(server.port)]
+    pids = {shop[2], blog[2], str(server.process.pid)}
+    assert len(pids) == 3
+    assert lines(server, "/text") == ["from the front"]
+
+
+def test_no_header_forges_the_facts(server: Server) -> None:
+    forged = {
+        "X-Forwarded-For": "10.1.2.3",
+        "Forwarded": "for=10.1.2.3;proto=https",
+        "X-Forwarded-Proto": "https",
+        "Script-Name": "/forged",
+        "X-Script-Name": "/forged",
+        "Remote-Addr": "10.1.2.3",
+    }
+    with server.client() as client:
+        seen = client.get("/x", headers=forged).text.split("\n")
+    assert seen[4:] == ["127.0.0.1", "", "/x", "http", str(server.port)]
+
+
+def test_a_websocket_passes(server: Server) -> None:
+    with connect(f"ws://127.0.0.1:{server.port}/chat") as websocket:
+        for text in ("a", "b" * 100_000):
+            websocket.send(text)
+            assert websocket.recv(10) == f"chat {text}"
+
+
+def test_a_websocket_is_told_of_the_end(server: Server) -> None:
+    with connect(f"ws://127.0.0.1:{server.port}/chat") as websocket:
+        websocket.send("a")
+        assert websocket.recv(10) == "chat a"
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed):
+            websocket.recv(10)
+        assert websocket.close_code == 1012
+
+
+def test_a_killed_worker_takes_its_own_requests_only(server: Server) -> None:
+    slow: list[httpx.Response] = []
+
+    def ask() -> None:
+        with server.client() as client:
+            slow.append(client.get("/blog/slow"))
+
+    victim = int(lines(server, "/blog")[2])
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(0.5)
+    with Load(server, ("/", "/text", "/")) as load:
+        began = time.monotonic()
+        os.kill(victim, signal.SIGKILL)
+        asking.join(10)
+        assert [answer.status_code for answer in slow] == [502]
+        # Nobody is there, so the request waits until somebody is.
+        assert int(lines(server, "/blog")[2]) != victim
+        assert time.monotonic() - began < 10
+    assert load.failures == []
+    assert load.answers
+
+
+def test_a_pool_under_load_loses_what_the_killed_worker_had(server: Server) -> None:
+    with Load(server, ("/",) * 6) as load:
+        for _ in range(3):
+            os.kill(int(lines(server)[2]), signal.SIGKILL)
+            until(lambda: len({answer.split("\n")[2] for answer in load.answers[-50:]}) == 2)
+    assert {failure[:3] for failure in load.failures} <= {"502"}
+    # At most what the killed worker was at: six clients have six requests.
+    assert len(load.failures) <= 18
+
+
+def test_a_reload_keeps_the_front_and_loses_nothing(server: Server, project: Path) -> None:
+    before = {lines(server, path)[2] for path in ("/", "/blog")}
+    with Load(server) as load:
+        for turn in range(3):
+            for name in ("shop", "blog"):
+                (project / name / "settings.py").write_text(f"NAME = '{name} {turn}'\n")
+            server.process.send_signal(signal.SIGHUP)
+            wanted = {f"shop {turn}", f"blog {turn}", "from the front"}
+            until(
+                lambda wanted=wanted: {answer.split("\n")[0] for answer in load.answers[-40:]} == wanted,  # type: ignore[misc]
+                30,
+            )
+    assert load.failures == []
+    assert before.isdisjoint({lines(server, path)[2] for path in ("/", "/blog")})
+    # Its clients' connections outlive a reload of code: none of the three clients had to connect again.
+    assert server.output().count("listening on") == 1
+
+
+def test_check_says_which_processes_there_will_be(project: Path) -> None:
+    checked = subprocess.run(
+        [*COMMAND, "check"], cwd=project, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+    said = [line for line in checked.stdout.splitlines() if line.startswith("processes ")]
+    assert said == [
+        "processes front: workers=1 (it has the sockets: there are 3 Python applications)",
+        "processes shop: workers=2 (behind the front)",
+        "processes blog: workers=1 (behind the front)",
+        "processes chat: workers=1 (behind the front)",
+    ]
+
+
+def test_an_application_of_a_route_has_processes_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(APP)
+    (tmp_path / "settings.py").write_text("NAME = 'one'\n")
+    config = """
+        listen = "127.0.0.1:0"
+        [sites."*"]
+        "/" = { wsgi = "main" }
+        "/other" = { callable = "main" }
+        """
+    (tmp_path / "hawksbill.toml").write_text(dedent(config))
+    with Server("run", cwd=tmp_path) as server:
+        assert lines(server, "/")[2] != lines(server, "/other")[2]
+
+
+def test_a_start_that_fails_says_where(project: Path) -> None:
+    (project / "blog" / "main.py").write_text("raise RuntimeError('no shelf')\n")
+    ended = subprocess.run(
+        [*COMMAND, "run"], cwd=project, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert "no shelf" in ended.stderr
+    assert re.search(r"^hawksbill: \S*hawksbill\.toml:9:\d+: apps\.blog: ", ended.stderr, re.MULTILINE)
+
+
+def test_nothing_is_left_behind(project: Path) -> None:
+    with Server("run", cwd=project) as server:
+        lines(server)
+        places = {Path("/run"), Path(os.environ.get("XDG_RUNTIME_DIR", "/run")), Path(gettempdir())}
+        made = [place / f"hawksbill-{server.process.pid}" for place in places]
+        made = [place for place in made if place.exists()]
+        assert len(made) == 1
+        assert [place.stat().st_mode & 0o777 for place in made[0].iterdir()] == [0o700] * 3
+    assert not made[0].exists()

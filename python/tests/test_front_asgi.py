@@ -1,0 +1,17 @@
+"""Every test of `test_asgi` once more, with the application in a process behind a front."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from harness import APPS, Server
+from test_asgi import *  # noqa: F403 - the tests themselves, collected a second time under this module's fixture
+
+
+@pytest.fixture(scope="session")
+def asgi_probe() -> Iterator[Server]:
+    """`apps/asgi_probe.py`, behind a front."""
+    arguments = ("--front", "asgi_probe:application", "--dir", APPS, "--listen", "127.0.0.1:0")
+    with Server("run", *arguments) as server:
+        yield server
