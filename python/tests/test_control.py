@@ -364,7 +364,7 @@ def test_events_are_told_as_they_happen(run: Run, ask: Ask, runtime: Path) -> No
 
 
 def test_a_name_in_the_configuration_is_a_name_in_the_commands(run: Run, ask: Ask, project: Path) -> None:
-    """Of two applications in one process each can be deployed, and both are loaded again then."""
+    """Of two applications behind a front each is reloaded and scaled by itself."""
     more = dedent(
         """
         [apps.blog]
@@ -377,7 +377,13 @@ def test_a_name_in_the_configuration_is_a_name_in_the_commands(run: Run, ask: As
     )
     (project / "hawksbill.toml").write_text(CONFIG + more)
     run()
-    shown = good(ask("status"))
-    assert "gateway" in shown
+    pools = json.loads(good(ask("status", "--json")))["pools"]
+    assert sorted(pools) == ["blog", "front", "shop"]
     good(ask("reload", "blog"))
-    assert "this version gives to the only" in bad(ask("scale", "blog", "3"))
+    good(ask("scale", "blog", "2"))
+    after = json.loads(good(ask("status", "--json")))["pools"]
+    assert after["blog"]["generation"] > pools["blog"]["generation"]
+    assert after["blog"]["target"] == 2
+    assert after["blog"]["workers"] == 2
+    assert after["shop"]["generation"] == pools["shop"]["generation"]
+    assert after["front"]["generation"] == pools["front"]["generation"]
