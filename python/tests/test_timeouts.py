@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -99,16 +99,17 @@ def test_zero_is_never(start: Start, interface: str) -> None:
 
 
 @pytest.fixture
-def asgi(start: Start) -> Iterator[Server]:
+def asgi(start: Start) -> Server:
     """The ASGI application, on the runtime's thread."""
-    yield serve(start, "asgi", "--timeout", "1s")
+    return serve(start, "asgi", "--timeout", "1s")
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 def test_a_task_that_waits_for_ever_is_cancelled_and_shown(asgi: Server, http2: bool) -> None:
     late(asgi, "/patient", http2)
     asgi.wait_for(PATIENT)
-    assert re.search("GET /patient: no answer within 1s: answered 504; its task is .*\nits task:\n", asgi.output())
+    said = "GET /patient: no answer within 1s: answered 504; its task is .*\nits task:\n"
+    assert re.search(said, asgi.output())
     assert "thread event loop:\n" in asgi.output()
     with asgi.client() as client:
         assert client.get("/ended").text == "CancelledError"
