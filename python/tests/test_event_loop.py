@@ -42,10 +42,10 @@ def configuration(directory: Path, text: str) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=["own", "apart", "debug"])
+@pytest.fixture(scope="module", params=["own", "front", "debug"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The application under each loop; beside a WSGI application the loop has its own thread."""
-    text = CONFIG + (WSGI if request.param == "apart" else "")
+    """The application under its loop: alone, behind a front, and in debug mode."""
+    text = CONFIG + (WSGI if request.param == "front" else "")
     path = configuration(tmp_path_factory.mktemp("loop"), text)
     env = {"PYTHONASYNCIODEBUG": "1"} if request.param == "debug" else {}
     with Server("run", "-c", path, env=env) as server:
@@ -199,10 +199,25 @@ def test_the_loop_is_our_own_where_all_is_asgi(own: Server) -> None:
         assert client.get("loop").json()["loop"] == "hawksbill.EventLoop"
 
 
+BESIDE_WSGI = """
+import sys, httpx
+from hawksbill import Gateway
+
+gateway = Gateway("127.0.0.1:0")
+gateway.app("loop", asgi="asgi_loop:application", dir=sys.argv[1])
+gateway.app("other", wsgi="wsgi_probe:application", dir=sys.argv[1])
+gateway.site("*").route("/", "loop")
+with gateway.start() as running:
+    print("the loop is", httpx.get(f"http://{running.addresses[0]}/loop", trust_env=False).json()["loop"])
+"""
+
+
 def test_the_loop_is_apart_beside_wsgi(tmp_path: Path) -> None:
-    """A WSGI application's threads would wait for the loop's thread, and it for theirs."""
-    with Server("run", "-c", configuration(tmp_path, CONFIG + WSGI)) as server, server.client() as client:
-        assert client.get("loop").json()["loop"] != "hawksbill.EventLoop"
+    """In one process a WSGI application's threads would wait for the loop's thread, and it for theirs."""
+    command = [sys.executable, "-c", BESIDE_WSGI, str(APPS)]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "the loop is " in ended.stdout, ended.stderr
+    assert "hawksbill.EventLoop" not in ended.stdout
 
 
 def test_a_drain_lets_long_requests_finish(own: Server) -> None:
