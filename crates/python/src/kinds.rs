@@ -28,7 +28,7 @@ pub(crate) fn default_timeout() -> Duration {
     DEFAULT_TIMEOUT
 }
 
-/// A WSGI application (PEP 3333), hosted in this process.
+/// A WSGI application (PEP 3333), hosted in its workers.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Wsgi {
@@ -51,7 +51,7 @@ pub struct Wsgi {
     pub timeout: Duration,
 }
 
-/// An ASGI 3 application, hosted in this process.
+/// An ASGI 3 application, hosted in its workers.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Asgi {
@@ -78,7 +78,7 @@ pub struct Asgi {
     pub websocket: WebSockets,
 }
 
-/// A Python application, hosted in this process; whether it is WSGI or ASGI is found by looking at it.
+/// A Python application, hosted in its workers; whether it is WSGI or ASGI is found by looking at it.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Callable {

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use pyo3::ffi::c_str;
 use pyo3::prelude::*;
 
-use crate::embedded;
+use crate::embedded::Embedded;
+
+static MODULE: Embedded = Embedded::new(c"_hawksbill_stacks", c_str!(include_str!("stacks.py")));
 
 /// How long the interpreter is waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -52,13 +54,13 @@ pub(crate) fn name_here(py: Python<'_>, name: impl Into<String>) -> PyResult<Nam
 
 /// Has the tasks of an event loop shown, too.
 pub(crate) fn know(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-    module(event_loop.py())?.call_method1("know", (event_loop,)).map(drop)
+    MODULE.get(event_loop.py())?.call_method1("know", (event_loop,)).map(drop)
 }
 
 /// The stacks of all threads and tasks.
 pub(crate) fn all() -> String {
     look(|py| {
-        let module = module(py)?;
+        let module = MODULE.get(py)?;
         let mut text = threads(&module)?;
         text.push_str(&module.call_method0("tasks")?.extract::<String>()?);
         Ok(Stacks { tasks: Vec::new(), all: bounded(text) })
@@ -69,7 +71,7 @@ pub(crate) fn all() -> String {
 /// The stacks of all threads, and of these tasks.
 pub(crate) fn of(tasks: Vec<Task>) -> Stacks {
     look(move |py| {
-        let module = module(py)?;
+        let module = MODULE.get(py)?;
         let tasks = tasks.into_iter().map(|task| match task(py) {
             Some(task) => module.call_method1("task", (task,))?.extract(),
             None => Ok(String::new()),
@@ -109,10 +111,6 @@ fn look(ask: impl FnOnce(Python<'_>) -> PyResult<Stacks> + Send + 'static) -> St
 fn threads(module: &Bound<'_, PyModule>) -> PyResult<String> {
     let names = names().clone();
     module.call_method1("threads", (names,))?.extract()
-}
-
-fn module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    embedded::module(py, c_str!(include_str!("stacks.py")), c"_hawksbill_stacks")
 }
 
 fn bounded(mut text: String) -> String {

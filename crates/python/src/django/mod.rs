@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::views::Views;
 use crate::asgi::{AsgiApp, Lifespan, WebSockets};
 use crate::detect::Interface;
-use crate::embedded::module;
+use crate::embedded::Embedded;
 use crate::failure::Failure;
 use crate::host::{Home, Hosted, Options, keep};
 use crate::kinds::{Queue, Threads, default_queue, default_threads, default_timeout, directory};
@@ -29,7 +29,12 @@ use crate::target::Target;
 use crate::thread;
 use crate::wsgi::WsgiApp;
 
-/// A Django project, hosted in this process: ordinary views by WSGI on threads, WebSocket connections and asynchronous
+/// What looks at projects.
+static PROJECT: Embedded = Embedded::new(c"_hawksbill_django_project", c_str!(include_str!("project.py")));
+/// What makes crossing to threads cheaper.
+static CROSSING: Embedded = Embedded::new(c"_hawksbill_django_crossing", c_str!(include_str!("crossing.py")));
+
+/// A Django project, hosted in its workers: ordinary views by WSGI on threads, WebSocket connections and asynchronous
 /// views by ASGI.
 ///
 /// Which of the two serves HTTP is found by looking at the project, and said at the start. HTTP goes by WSGI
@@ -266,7 +271,7 @@ fn look(py: Python<'_>, settings: &Target, dir: &Path, http: Http) -> Result<Fou
     if let Err(error) = py.import("django") {
         return Err(Target::module("django").map_err(BuildError::new)?.import_failed(py, dir, &error));
     }
-    let project = glance(py).map_err(failed)?;
+    let project = PROJECT.get(py).map_err(failed)?;
     let told = |error: PyErr| {
         let refused =
             project.getattr("Refused").is_ok_and(|refused| error.matches(py, refused).unwrap_or(false));
@@ -301,9 +306,8 @@ pub(crate) fn ease(py: Python<'_>, name: &str, application: &Bound<'_, PyAny>) {
         if !loaded.contains("django.core.handlers.asgi")? {
             return Ok(String::new());
         }
-        let crossing = module(py, c_str!(include_str!("crossing.py")), c"_hawksbill_django_crossing")?;
-        crossing.call_method0("install")?;
-        glance(py)?.call_method1("ease", (application,))?.extract()
+        CROSSING.get(py)?.call_method0("install")?;
+        PROJECT.get(py)?.call_method1("ease", (application,))?.extract()
     };
     match eased() {
         Ok(left) if left.is_empty() => {}
@@ -315,11 +319,6 @@ pub(crate) fn ease(py: Python<'_>, name: &str, application: &Bound<'_, PyAny>) {
             tracing::debug!(target: "hawksbill::start", app = name, "each middleware crosses to a thread: {error}");
         }
     }
-}
-
-/// What looks at projects.
-fn glance(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    module(py, c_str!(include_str!("project.py")), c"_hawksbill_django_project")
 }
 
 fn read(project: &Bound<'_, PyModule>, found: &Bound<'_, PyAny>, warning: String) -> PyResult<Found> {
