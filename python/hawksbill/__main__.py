@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -13,6 +14,8 @@ def main() -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:]
     if arguments == ["_worker"]:
+        # A crash in an extension module shows where it was called.
+        faulthandler.enable()
         if not getattr(sys.flags, "safe_path", False):
             # The working directory, which `-m` puts first: applications are imported from their own.
             del sys.path[0]

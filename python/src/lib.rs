@@ -7,7 +7,7 @@ static ALLOCATOR: hawksbill_python::allocator::Allocator = hawksbill_python::all
 mod _core {
     #[pymodule_export]
     use hawksbill_python::surface::{
-        ClientDisconnected, ConfigError, Running, StartError, main, start, tree,
+        ClientDisconnected, ConfigError, Running, StartError, main, request_id, start, tree,
     };
 
     /// The package's version.

@@ -51,7 +51,8 @@ class Server:
         self._arguments: Sequence[str | Path] = arguments
         # A developer's own settings of the server are none of a test's.
         kept = {key: value for key, value in os.environ.items() if not key.startswith("HAWKSBILL_")}
-        self._env = {**kept, **(env or {})}
+        # People read what tests look for.
+        self._env = {**kept, "HAWKSBILL_LOG_FORMAT": "text", **(env or {})}
         self._cwd = cwd
         self._listeners = listeners
         self._lines: list[str] = []

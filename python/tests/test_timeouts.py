@@ -56,7 +56,7 @@ def test_a_view_that_hangs_is_answered_504_and_shown(wsgi: Server, http2: bool) 
     wsgi.wait_for(STUBBORN)
     assert re.search(
         r"GET /stubborn: no answer within 1s: answered 504; its call goes on, on thread (wsgi-\S+); .*\n"
-        r"(.*\n)*thread \1:\n",
+        r"(    .*\n)*    thread \1:\n",
         wsgi.output(),
     )
     assert "secret" not in wsgi.output()
@@ -108,7 +108,7 @@ def asgi(start: Start) -> Server:
 def test_a_task_that_waits_for_ever_is_cancelled_and_shown(asgi: Server, http2: bool) -> None:
     late(asgi, "/patient", http2)
     asgi.wait_for(PATIENT)
-    said = "GET /patient: no answer within 1s: answered 504; its task is .*\nits task:\n"
+    said = "GET /patient: no answer within 1s: answered 504; its task is .*\n    its task:\n"
     assert re.search(said, asgi.output())
     assert "thread event loop:\n" in asgi.output()
     with asgi.client() as client:

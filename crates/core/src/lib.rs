@@ -22,6 +22,7 @@ mod kind;
 mod mount;
 mod peer;
 mod registry;
+pub mod time;
 mod turtle;
 mod upgrade;
 mod vitals;

@@ -21,24 +21,26 @@
 
 mod access_log;
 mod max_body;
+mod request_id;
 
 use hawksbill_core::{Registry, RegistryError};
 
 pub use access_log::{AccessLog, LogFormat, LogSettings};
 pub use max_body::MaxBody;
+pub use request_id::RequestId;
 
-/// Adds all layers of this crate. Their order is that of the short keys: the log stands outermost, so that it sees what
-/// the others refuse.
+/// Adds all layers of this crate. Their order is that of the short keys: the ids stand outermost, and the log beneath, so
+/// that it names them and sees what the others refuse.
 ///
 /// ```
 /// use hawksbill_core::Registry;
 ///
 /// let registry = hawksbill_layers::register(Registry::new()).unwrap();
-/// assert_eq!(registry.layers().map(|layer| layer.name()).collect::<Vec<_>>(), ["log", "max_body"]);
+/// assert_eq!(registry.layers().map(|layer| layer.name()).collect::<Vec<_>>(), ["request_id", "log", "max_body"]);
 /// ```
 ///
 /// # Errors
 /// When the registry has a layer of the same name already, or an application kind with a field of that name.
 pub fn register(registry: Registry) -> Result<Registry, RegistryError> {
-    registry.layer::<AccessLog>()?.layer::<MaxBody>()
+    registry.layer::<RequestId>()?.layer::<AccessLog>()?.layer::<MaxBody>()
 }

@@ -4,6 +4,8 @@ use hawksbill_core::{Error, Kind};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTraceback};
 
+use crate::request_id;
+
 /// An exception that left an application, without any Python object in it.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -11,6 +13,8 @@ pub(crate) struct Failure {
     pub(crate) summary: String,
     /// What Python would print.
     pub(crate) traceback: String,
+    /// That of the request that it happened in, where it has one.
+    request_id: String,
 }
 
 impl Failure {
@@ -18,23 +22,21 @@ impl Failure {
     pub(crate) fn new(py: Python<'_>, error: &PyErr) -> Self {
         let summary = error.to_string();
         let traceback = format(py, error).unwrap_or_else(|_| summary.clone());
-        Self { summary, traceback }
+        Self { summary, traceback, request_id: request_id::current(py).unwrap_or_default() }
     }
 
     /// A failure that is no exception.
     pub(crate) fn message(summary: impl Into<String>) -> Self {
         let summary = summary.into();
-        Self { traceback: String::new(), summary }
+        Self { traceback: String::new(), summary, request_id: String::new() }
     }
 
     /// Writes it to the log, with the request it happened in.
     pub(crate) fn log(&self, app: &str, request: &str) {
-        let (summary, traceback) = (&self.summary, self.traceback.trim_end());
-        if traceback.is_empty() {
-            tracing::error!(target: "hawksbill::app", app, "{request}: {summary}");
-        } else {
-            tracing::error!(target: "hawksbill::app", app, "{request}: {summary}\n{traceback}");
-        }
+        let Self { summary, traceback, request_id } = self;
+        let before = if traceback.is_empty() { "" } else { "\n" };
+        let traceback = traceback.trim_end();
+        tracing::error!(target: "hawksbill::app", app, request_id, "{request}: {summary}{before}{traceback}");
     }
 
     /// What it means to the client: 500.

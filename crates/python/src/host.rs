@@ -11,6 +11,7 @@ use crate::asgi::{AsgiApp, EventLoop, Lifespan, WebSockets};
 use crate::detect::{self, Interface};
 use crate::django::{self, Project};
 use crate::lead::Offer;
+use crate::output;
 use crate::target::Target;
 use crate::thread;
 use crate::watchdog::Watchdog;
@@ -126,6 +127,7 @@ where
         (slot.clone(), slot.clone(), loaded.clone(), name.into());
     cx.on_load(format!("import of application {name}"), async move {
         let found_now = load.await?;
+        output::join();
         *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found_now);
         Ok(())
     });

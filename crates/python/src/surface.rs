@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 
 pub use crate::asgi::ClientDisconnected;
+use crate::output;
 
 /// The version of the package.
 pub const VERSION: &str = hawksbill::VERSION;
@@ -41,10 +42,19 @@ fn registry() -> PyResult<Registry> {
 /// Runs the command line and gives its exit code.
 #[pyfunction]
 pub fn main(py: Python<'_>, args: Vec<OsString>) -> PyResult<u8> {
+    if args.get(1).is_some_and(|word| word == "_worker") {
+        output::capture(py)?;
+    }
     let registry = registry()?;
     let interpreter: String = py.import("sys")?.getattr("executable")?.extract()?;
     let program = [interpreter, "-m".to_owned(), "hawksbill".to_owned()];
     Ok(py.detach(|| hawksbill::cli::main(args, program, &registry)))
+}
+
+/// The id of the request that is under way here, by its header `X-Request-ID`.
+#[pyfunction]
+pub fn request_id(py: Python<'_>) -> Option<String> {
+    crate::request_id::current(py)
 }
 
 /// The tree of turtles that a configuration makes, as text.

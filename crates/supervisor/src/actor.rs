@@ -25,7 +25,7 @@ use crate::pool::Running;
 use crate::process::{AT_ONCE, Process};
 use crate::reap;
 use crate::status::{PoolStatus, State, Status};
-use crate::supervisor::Settings;
+use crate::supervisor::{Line, Settings};
 use crate::wire::{Order, Report, Start, VERSION};
 
 /// How long the streams of a process that has ended are still listened to: its own children may hold them open.
@@ -283,10 +283,10 @@ impl Actor {
             Note::Report(id, report) => self.report(id, report, Instant::now()),
             Note::Line(id, is_stderr, line) => {
                 let Some(process) = self.processes.get_mut(&id) else { return };
-                if let Some(sink) = &self.settings.lines {
-                    sink(&process.pool, id, is_stderr, &line);
-                }
-                if is_stderr {
+                let pid = process.pid.as_raw_pid().unsigned_abs();
+                let told = Line { pool: &process.pool, process: id, pid, is_stderr, text: &line };
+                let is_kept = self.settings.lines.as_ref().is_none_or(|sink| sink(&told));
+                if is_stderr && is_kept {
                     process.wrote(line);
                 }
             }

@@ -15,7 +15,7 @@ use crate::wire::{self, MAX_REPORT, Order, Report};
 const WAITING: usize = 256;
 
 /// The longest line of output, in bytes; a longer one is cut in pieces.
-const MAX_LINE: usize = 64 << 10;
+const MAX_LINE: usize = 512 << 10;
 
 /// What comes from a process, for the actor.
 #[derive(Debug)]

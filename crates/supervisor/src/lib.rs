@@ -54,6 +54,6 @@ pub use launch::launch;
 pub use plan::{Identity, Limit, Output, Plan, Pool, Program, Recycle, Restart, Size};
 pub use signals::{Received, Signals};
 pub use status::{PoolStatus, ProcessStatus, State, Status};
-pub use supervisor::{Lines, Settings, Supervisor};
+pub use supervisor::{Line, Lines, Settings, Supervisor};
 pub use upgrade::Resume;
 pub use wire::{Beat, Member, Order, Start, VERSION};

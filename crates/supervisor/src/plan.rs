@@ -231,6 +231,8 @@ pub enum Output {
     /// They are the supervisor's.
     #[default]
     Inherit,
+    /// Standard error is read as with `Lines`; standard output is the supervisor's.
+    Errors,
     /// They are read line by line, handed to the supervisor's [sink](crate::Settings::lines), and the last ones are
     /// part of the message when a start fails.
     Lines,

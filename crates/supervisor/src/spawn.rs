@@ -45,7 +45,10 @@ pub(crate) fn spawn(
     command.env(VARIABLE, serde_json::to_string(&inherited.numbers())?);
     command.process_group(0).stdin(Stdio::null());
     if pool.output == Output::Lines {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped());
+    }
+    if pool.output != Output::Inherit {
+        command.stderr(Stdio::piped());
     }
     // Kept under their own numbers: a chosen number could be one that the standard library uses between fork and exec.
     command.preserved_fds(inherited.into_all());

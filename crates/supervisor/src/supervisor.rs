@@ -17,13 +17,28 @@ const EVENTS: usize = 1024;
 /// How many commands may wait.
 const COMMANDS: usize = 64;
 
-/// Takes a line that a process wrote: its pool, its number, whether on standard error, the line.
-pub type Lines = Arc<dyn Fn(&str, u64, bool, &str) + Send + Sync>;
+/// Takes a line that a process wrote. True: it is kept, to be told if the process fails without a word.
+pub type Lines = Arc<dyn Fn(&Line<'_>) -> bool + Send + Sync>;
+
+/// A line that a process wrote.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// Its pool.
+    pub pool: &'a str,
+    /// Its number at the supervisor.
+    pub process: u64,
+    /// Its number at the system.
+    pub pid: u32,
+    /// Whether it was written on standard error.
+    pub is_stderr: bool,
+    /// Without its end.
+    pub text: &'a str,
+}
 
 /// What a supervisor is like.
 #[derive(Clone)]
 pub struct Settings {
-    /// Takes the lines of pools whose output is [`Lines`](crate::Output::Lines).
+    /// Takes the lines of pools whose output is [`Lines`](crate::Output::Lines) or [`Errors`](crate::Output::Errors).
     pub lines: Option<Lines>,
     /// Whether to take the status of every child that ends, also of those that the supervisor did not start. Set where
     /// this is the first process of a container, which inherits all orphans. The program must not wait for children of

@@ -33,8 +33,9 @@ impl Flags {
         let mut settings = fields(generator.subschema_for::<Settings>().as_value(), &generator);
         for layer in registry.layers() {
             let schema = layer.schema(&mut generator);
-            let help = description(resolve(schema.as_value(), &generator));
-            settings.push(Flag { key: layer.name().to_owned(), help, switch: false });
+            let schema = resolve(schema.as_value(), &generator);
+            let (help, switch) = (description(schema), is_switch(schema));
+            settings.push(Flag { key: layer.name().to_owned(), help, switch });
         }
         let mut app = Vec::new();
         if let Some(kind) = registry.find_app(LOOKED_AT) {
@@ -145,10 +146,13 @@ fn fields(schema: &serde_json::Value, generator: &SchemaGenerator) -> Vec<Flag> 
         ["properties", "additionalProperties"].iter().any(|key| schema.get(key).is_some())
     };
     let plain = properties.into_iter().flatten().filter(|(_, schema)| !is_table(schema));
-    let switch = |schema: &serde_json::Value| schema.get("type").is_some_and(|kind| kind == "boolean");
     plain
-        .map(|(key, schema)| Flag { key: key.clone(), help: description(schema), switch: switch(schema) })
+        .map(|(key, schema)| Flag { key: key.clone(), help: description(schema), switch: is_switch(schema) })
         .collect()
+}
+
+fn is_switch(schema: &serde_json::Value) -> bool {
+    schema.get("type").is_some_and(|kind| kind == "boolean")
 }
 
 /// Follows a reference into the generator's definitions.

@@ -69,19 +69,13 @@ fn command(flags: &Flags) -> Command {
         .help("The application, as module:attribute. Without it: the configuration file")
         .conflicts_with("config");
     let file = config_file();
-    let level = Arg::new("log-level")
-        .long("log-level")
-        .value_parser(["error", "warn", "info", "debug", "trace"])
-        .default_value("info")
-        .env("HAWKSBILL_LOG_LEVEL")
-        .help("How much the gateway says of itself, on standard error");
     let with_flags = |command: Command| command.arg(target.clone()).arg(file.clone()).args(flags.args());
     let program = Command::new("hawksbill")
         .version(crate::VERSION)
         .about("A gateway for WSGI and ASGI applications, files and sites")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_flags(Command::new("run").about("Serve an application or a configuration")).arg(level))
+        .subcommand(with_flags(Command::new("run").about("Serve an application or a configuration")))
         .subcommand(with_flags(Command::new("check").about(
             "Read the configuration, print the tree of turtles that it makes, and exit; non-zero if it is wrong",
         )))
@@ -114,17 +108,16 @@ fn told(result: Result<(), String>) -> u8 {
 }
 
 fn run(matches: &ArgMatches, flags: &Flags, registry: &Registry, program: Vec<String>) -> Result<(), String> {
-    let log_level = matches.get_one::<String>("log-level").map_or("info", String::as_str).to_owned();
-    log::to_stderr(&log_level);
     let read = || load(matches, flags, registry).map_err(|error| error.to_string());
     let config = read()?;
+    log::begin(&config.settings, &config.dir)?;
     let screen = Screen::of(&config);
     let screen = Box::new(move |addresses: &[Address]| screen.with(addresses));
     let subject = match matches.get_one::<String>("TARGET") {
         Some(target) => Subject::target(Path::new("."), target),
         None => Subject::file(named_file(matches)),
     };
-    let how = Supervised { program, log_level, subject, registry, read: &read, screen };
+    let how = Supervised { program, subject, registry, read: &read, screen };
     processes::supervise(config, how)
 }
 

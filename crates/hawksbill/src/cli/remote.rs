@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{config_file, named_file, print};
 use crate::config::{self, Control};
 use crate::control::{Client, Refused, Report, Subject, age, find};
+use crate::log;
 
 /// How long a gateway may take to say how it is.
 const QUICK: Duration = Duration::from_secs(20);
@@ -55,6 +56,20 @@ pub(super) fn commands() -> impl Iterator<Item = Command> {
         Command::new("log-level").about("Log more or less from now on").arg(
             Arg::new("LEVEL").required(true).value_parser(["error", "warn", "info", "debug", "trace"]),
         ),
+        Command::new("logs")
+            .about("Show what was logged lately")
+            .arg(Arg::new("NAME").help("Only of this application or service [default: all]"))
+            .arg(Arg::new("follow").short('f').long("follow").action(ArgAction::SetTrue).help("And what is logged from now on"))
+            .arg(
+                Arg::new("last")
+                    .short('n')
+                    .long("last")
+                    .value_name("N")
+                    .value_parser(value_parser!(u32))
+                    .default_value("100")
+                    .help("So many records, of the 2000 or so that the gateway remembers"),
+            )
+            .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print each as JSON")),
         Command::new("stacks")
             .about("Show what the threads of the workers are doing")
             .arg(maybe("The application [default: all]")),
@@ -92,6 +107,7 @@ pub(super) fn run(command: &str, matches: &ArgMatches) -> Result<(), String> {
             "scale" => asked.scale().await,
             "stop" => asked.stop().await,
             "log-level" => asked.log_level().await,
+            "logs" => asked.logs().await,
             _ => asked.stacks().await,
         };
         done.map_err(|refused| explain(refused, &socket))
@@ -247,6 +263,27 @@ impl Asked<'_> {
         let level = self.matches.get_one::<String>("LEVEL").map_or("", String::as_str);
         self.client.post::<Value>("/log-level", &json!({ "level": level })).await?;
         say(&format!("the gateway logs at the level {level} from now on\n"))
+    }
+
+    async fn logs(&self) -> Result<(), Refused> {
+        let last = self.matches.get_one::<u32>("last").copied().unwrap_or_default();
+        let mut path = format!("/logs?last={last}");
+        if let Some(name) = self.matches.get_one::<String>("NAME") {
+            let _ = write!(path, "&name={}", utf8_percent_encode(name, NON_ALPHANUMERIC));
+        }
+        if self.matches.get_flag("follow") {
+            path.push_str("&follow=true");
+        }
+        let as_json = self.matches.get_flag("json");
+        let writer = log::Writer { colours: io::stdout().is_terminal() };
+        self.client
+            .lines(&path, |line| match serde_json::from_str::<log::Record>(line) {
+                Ok(record) if !as_json => say(&writer.text(&record)),
+                _ if line.is_empty() => Ok(()),
+                // Another version's record is shown as it is.
+                _ => say(&format!("{line}\n")),
+            })
+            .await
     }
 
     async fn stacks(&self) -> Result<(), Refused> {

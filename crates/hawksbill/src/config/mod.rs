@@ -16,6 +16,7 @@
 
 mod control;
 mod load;
+mod logging;
 mod processes;
 mod read;
 mod settings;
@@ -32,6 +33,7 @@ pub use self::control::Control;
 #[cfg(feature = "cli")]
 pub(crate) use self::load::peek;
 pub(crate) use self::load::place;
+pub use self::logging::{LogFormat, LogLevel};
 pub use self::processes::{Limits, Processes, Range, Recycle, Workers};
 pub use self::settings::Settings;
 

@@ -1,10 +1,12 @@
 //! The keys that concern the gateway as a whole.
 
+use std::path::PathBuf;
+
 use hawksbill_core::config::{CidrSet, Duration, Listen, OneOrMany, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Control;
+use super::{Control, LogFormat, LogLevel};
 
 /// The keys that concern the gateway as a whole.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +46,17 @@ pub struct Settings {
     /// directory. Read at the start only.
     #[serde(skip_serializing_if = "Control::is_usual")]
     pub control: Control,
+    /// How much the gateway says of itself in its log: `error`, `warn`, `info`, `debug` or `trace`. `hawksbill log-level`
+    /// changes it while the gateway runs. What applications write or log is their own affair. Read at the start only.
+    pub log_level: LogLevel,
+    /// How the log looks: `text`, `json`, or `auto`, which is text on a terminal and JSON elsewhere. Access logs have a
+    /// format of their own. Read at the start only.
+    pub log_format: LogFormat,
+    /// A file for the log, to which records are appended; by default it goes to standard error. Once the file is moved
+    /// away, as by logrotate, a new one is created. The log is everything that the gateway says of itself, and what
+    /// applications and services write and log; only requests are elsewhere (`log`). Read at the start only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_log: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -61,6 +74,9 @@ impl Default for Settings {
             max_target: Size::kilobytes(16),
             drain: Duration::from_secs(30),
             control: Control::Usual,
+            log_level: LogLevel::default(),
+            log_format: LogFormat::default(),
+            error_log: None,
         }
     }
 }

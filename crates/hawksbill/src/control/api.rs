@@ -19,8 +19,10 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::VERSION;
+use super::logs::logs;
 use super::report::Report;
 use super::trouble::{Trouble, answer};
+use crate::config::LogLevel;
 use crate::processes::{Change, Deploy, Facts, Request as Asked};
 
 /// The most bytes of a request's body.
@@ -30,19 +32,18 @@ const MAX_BODY: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a stream of events is silent at most.
-const SILENCE: Duration = Duration::from_secs(15);
+pub(super) const SILENCE: Duration = Duration::from_secs(15);
 
 /// The longest times that make sense: a year, an hour.
 const MOST_KEPT: f64 = 365.0 * 86_400.0;
 const MOST_WATCHED: f64 = 3600.0;
 
-const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
-
-const PATHS: [(&str, Method); 11] = [
+const PATHS: [(&str, Method); 12] = [
     ("/status", Method::GET),
     ("/config", Method::GET),
     ("/stacks", Method::GET),
     ("/events", Method::GET),
+    ("/logs", Method::GET),
     ("/reload", Method::POST),
     ("/deploy", Method::POST),
     ("/rollback", Method::POST),
@@ -63,7 +64,7 @@ pub(crate) struct Api {
     pub(crate) changes: mpsc::Sender<Asked>,
     /// Takes whether to drain.
     pub(crate) stops: mpsc::Sender<bool>,
-    pub(crate) level: watch::Sender<Option<String>>,
+    pub(crate) level: watch::Sender<Option<LogLevel>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -154,6 +155,7 @@ impl Api {
             "/config" => Ok(text(self.facts.borrow().config.clone())),
             "/stacks" => self.stacks(parts.uri.query().unwrap_or_default()).await,
             "/events" => Ok(self.events()),
+            "/logs" => logs(parts.uri.query().unwrap_or_default(), self.facts.clone()),
             "/reload" => self.change(Change::Reload(read_or::<ReloadBody>(body).await?.apps)).await,
             "/deploy" => self.change(Change::Deploy(deploy(read(body).await?)?)).await,
             "/rollback" => self.rollback(&read::<RollbackBody>(body).await?.app).await,
@@ -162,7 +164,7 @@ impl Api {
                 self.change(Change::Scale(app, workers)).await
             }
             "/stop" => self.stop(read_or::<StopBody>(body).await?.drain).await,
-            "/log-level" => self.log_level(read::<LevelBody>(body).await?.level),
+            "/log-level" => self.log_level(&read::<LevelBody>(body).await?.level),
             _ => Ok(ok(&json!({ "hawksbill": crate::VERSION, "pid": std::process::id() }))),
         }
     }
@@ -198,14 +200,10 @@ impl Api {
         Ok(answer(StatusCode::ACCEPTED, &json!({ "pid": std::process::id(), "drain": drain })))
     }
 
-    fn log_level(&self, level: String) -> Result<Response<Body>, Trouble> {
-        if !LEVELS.contains(&level.as_str()) {
-            let message = format!("'{level}' is no level; take one of {}", LEVELS.join(", "));
-            return Err(Trouble::bad(message));
-        }
-        let answer = json!({ "level": level });
+    fn log_level(&self, level: &str) -> Result<Response<Body>, Trouble> {
+        let level: LogLevel = level.parse().map_err(Trouble::bad)?;
         self.level.send_replace(Some(level));
-        Ok(ok(&answer))
+        Ok(ok(&json!({ "level": level })))
     }
 
     async fn stacks(&self, query: &str) -> Result<Response<Body>, Trouble> {
@@ -246,7 +244,7 @@ async fn next_event((mut events, mut facts): Listening) -> Option<(Result<String
 }
 
 /// Waits until the gateway is about to end.
-async fn gone(facts: &mut watch::Receiver<Facts>) {
+pub(super) async fn gone(facts: &mut watch::Receiver<Facts>) {
     while facts.changed().await.is_ok() {}
 }
 

@@ -4,15 +4,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hawksbill_core::Body;
 use hawksbill_core::body::to_bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::VERSION;
 
@@ -21,6 +25,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// The most bytes of an answer: the stacks of many processes.
 const MAX_ANSWER: usize = 64 << 20;
+
+/// The most bytes of a line.
+const MAX_LINE: usize = 1 << 20;
 
 /// Asks the gateway at a socket.
 pub(crate) struct Client {
@@ -57,6 +64,34 @@ impl Client {
         self.ask(Method::POST, path, Some(body), None).await
     }
 
+    /// Asks for lines, and hands each on as it comes; an empty one only says that the gateway is there.
+    pub(crate) async fn lines(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&str) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        let broken = |error| Refused::Broken(format!("the connection failed: {error}"));
+        let (_connection, response) = self.send(Method::GET, path, None).await?;
+        if !response.status().is_success() {
+            return Err(refusal(response.status(), &whole(response).await?));
+        }
+        let mut body = Body::new(response.into_body());
+        let mut buffer = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            buffer.extend_from_slice(&data);
+            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let rest = buffer.split_off(end + 1);
+                let line = std::mem::replace(&mut buffer, rest);
+                take(String::from_utf8_lossy(&line).trim_end())?;
+            }
+            if buffer.len() > MAX_LINE {
+                return Err(Refused::Broken("the gateway sends a line without an end".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether somebody listens.
     pub(crate) async fn is_there(&self) -> bool {
         tokio::time::timeout(CONNECT, UnixStream::connect(&self.path))
@@ -71,35 +106,38 @@ impl Client {
         body: Option<&Value>,
         patience: Option<Duration>,
     ) -> Result<T, Refused> {
-        let exchange = self.exchange(method, path, body);
+        let exchange = async {
+            let (_connection, response) = self.send(method, path, body).await?;
+            let status = response.status();
+            Ok::<_, Refused>((status, whole(response).await?))
+        };
         let answered = match patience {
             None => Ok(exchange.await),
             Some(patience) => tokio::time::timeout(patience, exchange).await,
         };
         let late = |_| Refused::Broken("the gateway does not answer in time".to_owned());
         let (status, text) = answered.map_err(late)??;
-        let strange = |error| Refused::Broken(format!("what the gateway answers is not understood: {error}"));
-        let value: Value = serde_json::from_slice(&text).map_err(strange)?;
         if status.is_success() {
-            return serde_json::from_value(value).map_err(strange);
+            serde_json::from_slice(&text).map_err(strange)
+        } else {
+            Err(refusal(status, &text))
         }
-        let field = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
-        Err(Refused::Refusal(field("error").unwrap_or_else(|| status.to_string()), field("details")))
     }
 
-    async fn exchange(
+    /// The connection lasts as long as what is given first.
+    async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<(StatusCode, Vec<u8>), Refused> {
+    ) -> Result<(AbortOnDropHandle<()>, Response<Incoming>), Refused> {
         let broken =
             |error: &dyn std::fmt::Display| Refused::Broken(format!("the connection failed: {error}"));
         let connecting = tokio::time::timeout(CONNECT, UnixStream::connect(&self.path));
         let connected = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let stream = TokioIo::new(connected.map_err(Refused::Nobody)?);
         let (mut sender, connection) = http1::handshake(stream).await.map_err(|error| broken(&error))?;
-        let connection = tokio::spawn(connection);
+        let connection = AbortOnDropHandle::new(tokio::spawn(async { drop(connection.await) }));
         let request = Request::builder()
             .method(method)
             .uri(format!("{VERSION}{path}"))
@@ -109,10 +147,24 @@ impl Client {
             .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))
             .map_err(|error| broken(&error))?;
         let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-        let status = response.status();
-        let text = to_bytes(Body::new(response.into_body()), MAX_ANSWER).await;
-        let text = text.map_err(|error| broken(&error))?;
-        connection.abort();
-        Ok((status, text.to_vec()))
+        Ok((connection, response))
     }
+}
+
+async fn whole(response: Response<Incoming>) -> Result<Bytes, Refused> {
+    let text = to_bytes(Body::new(response.into_body()), MAX_ANSWER).await;
+    text.map_err(|error| Refused::Broken(format!("the connection failed: {error}")))
+}
+
+fn refusal(status: StatusCode, text: &[u8]) -> Refused {
+    let value: Value = match serde_json::from_slice(text) {
+        Ok(value) => value,
+        Err(error) => return strange(error),
+    };
+    let field = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    Refused::Refusal(field("error").unwrap_or_else(|| status.to_string()), field("details"))
+}
+
+fn strange(error: serde_json::Error) -> Refused {
+    Refused::Broken(format!("what the gateway answers is not understood: {error}"))
 }

@@ -4,6 +4,7 @@
 
 mod api;
 mod client;
+mod logs;
 mod place;
 mod report;
 mod socket;

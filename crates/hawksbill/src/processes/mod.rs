@@ -17,6 +17,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::LogLevel;
+
 pub(crate) use self::plan::Hosting;
 pub(crate) use self::practice::{Change, Deploy, Facts, Request};
 pub(crate) use self::supervise::{Supervised, supervise};
@@ -35,7 +37,9 @@ struct Payload {
     config: String,
     /// The directory from which relative paths count.
     dir: String,
-    log_level: String,
+    log_level: LogLevel,
+    /// What the supervisor calls it.
+    name: String,
     role: Role,
     /// The application whose readiness path is asked, and how long it may take.
     ready: Option<Probe>,

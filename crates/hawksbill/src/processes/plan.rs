@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hawksbill_core::BuildError;
 use hawksbill_core::config::{HostPattern, Percent, Size as Bytes, Value};
-use hawksbill_supervisor::{Identity, Limit, Plan, Pool, Program, Recycle, Size};
+use hawksbill_supervisor::{Identity, Limit, Output, Plan, Pool, Program, Recycle, Size};
 
 use super::private::Private;
 use super::{LAUNCHER, Payload, Probe, Role, WORKER};
@@ -47,7 +47,6 @@ pub(super) struct Surroundings<'a> {
     pub(super) program: &'a [String],
     /// The names of the descriptors to listen on.
     pub(super) sockets: BTreeSet<String>,
-    pub(super) log_level: &'a str,
     /// Where the socket of an application's worker may be.
     pub(super) private: &'a mut Private,
 }
@@ -117,7 +116,7 @@ impl Hosting {
         let Some(source) = &config.source else {
             return Err(BuildError::new("a configuration that a program put together has no processes"));
         };
-        let drafting = Drafting { config, program: around.program, log_level: around.log_level };
+        let drafting = Drafting { config, program: around.program };
         let mut pools = BTreeMap::new();
         match &self.shape {
             Shape::Fused(name) => {
@@ -148,7 +147,6 @@ impl Hosting {
 struct Drafting<'a> {
     config: &'a Config,
     program: &'a [String],
-    log_level: &'a str,
 }
 
 impl Drafting<'_> {
@@ -174,7 +172,8 @@ impl Drafting<'_> {
         let payload = Payload {
             config: tree,
             dir: absolute(&config.dir),
-            log_level: self.log_level.to_owned(),
+            log_level: config.settings.log_level,
+            name: name.to_owned(),
             role,
             ready,
         };
@@ -190,6 +189,7 @@ impl Drafting<'_> {
             program,
             identity: identity(processes),
             size: size(&processes.workers),
+            output: Output::Errors,
             payload: serde_json::to_string(&payload).unwrap_or_default(),
             start_timeout,
             stop_timeout: *config.settings.drain + BEYOND_DRAIN,

@@ -292,12 +292,7 @@ impl<'a> Practice<'a> {
         let Shown { config, hosting, text } = Shown::of(config).map_err(failed)?;
         let next = self.sockets.next(config.sockets()).map_err(failed)?;
         let (opened, descriptors, names) = next.split();
-        let around = Surroundings {
-            program: &self.how.program,
-            sockets: names,
-            log_level: &self.how.log_level,
-            private: &mut self.private,
-        };
+        let around = Surroundings { program: &self.how.program, sockets: names, private: &mut self.private };
         let plan = hosting.plan(&config, around).map_err(failed)?;
         let pools = pools(&plan, &config);
         let Manner { force, keep, probation } = manner;

@@ -1,6 +1,7 @@
 //! The supervisor's side: a configuration is put into practice, signals are obeyed, what happens is told.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hawksbill_core::{Address, Registry};
@@ -11,6 +12,7 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::practice::Practice;
+use crate::config::LogLevel;
 use crate::control::{Api, Control, Subject};
 use crate::{Config, log};
 
@@ -21,7 +23,6 @@ const WAITING: usize = 16;
 pub(crate) struct Supervised<'a> {
     /// How this program is started again.
     pub(crate) program: Vec<String>,
-    pub(crate) log_level: String,
     /// What is served, for the name of the control socket.
     pub(crate) subject: Subject,
     pub(crate) registry: &'a Registry,
@@ -41,7 +42,10 @@ pub(crate) fn supervise(config: Config, how: Supervised<'_>) -> Result<(), Strin
     runtime.block_on(async {
         let signals = Signals::new().map_err(|error| format!("cannot receive signals: {error}"))?;
         let control = Control::open(&config.settings.control, &how.subject, &config.dir)?;
-        let supervisor = Supervisor::new(Settings::default(), Descriptors::new());
+        let supervisor = Supervisor::new(
+            Settings { lines: Some(Arc::new(log::line)), ..Settings::default() },
+            Descriptors::new(),
+        );
         let (supervisor, handle) =
             supervisor.map_err(|error| format!("cannot look after processes: {error}"))?;
         let supervisor = tokio::spawn(supervisor.run());
@@ -183,7 +187,7 @@ async fn word(signals: &mut Signals, stop: &mut mpsc::Receiver<bool>) -> Word {
 }
 
 /// Processes that start later are told too how much to log.
-async fn keep_level(handle: Handle, mut level: watch::Receiver<Option<String>>) {
+async fn keep_level(handle: Handle, mut level: watch::Receiver<Option<LogLevel>>) {
     let mut events = handle.events();
     loop {
         tokio::select! {
@@ -194,10 +198,10 @@ async fn keep_level(handle: Handle, mut level: watch::Receiver<Option<String>>) 
                 Err(RecvError::Closed) => return,
             },
         }
-        let wanted = level.borrow_and_update().clone();
+        let wanted = *level.borrow_and_update();
         if let Some(wanted) = wanted {
-            log::set_level(&wanted);
-            handle.log_level(wanted).await;
+            log::set_level(wanted);
+            handle.log_level(wanted.to_string()).await;
         }
     }
 }

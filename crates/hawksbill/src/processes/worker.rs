@@ -68,7 +68,7 @@ impl Worker {
             BuildError::new(format!("what the supervisor says is not understood: {error}"))
         };
         let payload: Payload = serde_json::from_str(&child.start().payload).map_err(|error| wrong(&error))?;
-        log::to_stderr(&payload.log_level);
+        log::begin_in_worker(payload.log_level, &payload.name);
         let value = Value::carried(&payload.config).map_err(|error| wrong(&error))?;
         let config = Config::from_value(value, payload.dir, registry);
         let config = config.map_err(|error| BuildError::new(error.to_string()))?;
@@ -289,7 +289,11 @@ impl Serving {
                             server.leave();
                         }
                     }
-                    Order::LogLevel { level } => log::set_level(&level),
+                    Order::LogLevel { level } => {
+                        if let Ok(level) = level.parse() {
+                            log::set_level(level);
+                        }
+                    }
                     Order::Members { id, pool, members } => self.follow(id, &pool, &members),
                     Order::Query { id, .. } => self.reporter.answer(id, serde_json::Value::Null),
                     order => if let Some(end) = End::by(&order) {

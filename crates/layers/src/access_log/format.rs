@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
+use hawksbill_core::time::{Rfc3339, Utc};
 use http::Version;
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
@@ -28,6 +29,7 @@ pub(super) struct Line<'a> {
     pub(super) site: Option<&'a str>,
     pub(super) referer: Option<&'a [u8]>,
     pub(super) user_agent: Option<&'a [u8]>,
+    pub(super) request_id: Option<&'a [u8]>,
     pub(super) error: Option<&'a str>,
     pub(super) aborted: bool,
 }
@@ -88,7 +90,7 @@ impl Line<'_> {
 
 impl Serialize for Line<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut line = serializer.serialize_struct("Line", 15)?;
+        let mut line = serializer.serialize_struct("Line", 16)?;
         line.serialize_field("time", &AsText(Rfc3339(self.time)))?;
         if self.ip.is_some() || self.unix {
             line.serialize_field("client", &AsText(self.client()))?;
@@ -108,7 +110,9 @@ impl Serialize for Line<'_> {
         if let Some(site) = self.site {
             line.serialize_field("site", site)?;
         }
-        for (name, header) in [("referer", self.referer), ("user_agent", self.user_agent)] {
+        let headers =
+            [("referer", self.referer), ("user_agent", self.user_agent), ("request_id", self.request_id)];
+        for (name, header) in headers {
             if let Some(value) = header {
                 line.serialize_field(name, &String::from_utf8_lossy(value))?;
             }
@@ -185,61 +189,10 @@ impl fmt::Display for LocalTime {
     }
 }
 
-/// `2026-11-21T01:44:10.123Z` (RFC 3339).
-struct Rfc3339(SystemTime);
-
-impl fmt::Display for Rfc3339 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Utc { year, month, day, hour, minute, second, millisecond } = Utc::of(self.0);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
-    }
-}
-
-/// A time by the Gregorian calendar.
-struct Utc {
-    year: u64,
-    month: usize,
-    day: u64,
-    hour: u64,
-    minute: u64,
-    second: u64,
-    millisecond: u32,
-}
-
-impl Utc {
-    /// Times before 1970 are taken for its beginning.
-    fn of(time: SystemTime) -> Self {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-        let leap =
-            |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-        // Whole periods of 400 years first, which always have 146,097 days: then at most 400 steps, though a clock be
-        // far out.
-        let (mut year, mut day) = (1970 + days / 146_097 * 400, days % 146_097);
-        loop {
-            let length = 365 + u64::from(leap(year));
-            if day < length {
-                break;
-            }
-            day -= length;
-            year += 1;
-        }
-        let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-        let mut month = 1;
-        for length in lengths {
-            if day < length {
-                break;
-            }
-            day -= length;
-            month += 1;
-        }
-        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        Self { year, month, day: day + 1, hour, minute, second, millisecond: since.subsec_millis() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -260,6 +213,7 @@ mod tests {
             site: Some("example.com"),
             referer: None,
             user_agent: Some(b"Mozilla/5.0 \"x\""),
+            request_id: None,
             error: None,
             aborted: false,
         }
@@ -308,20 +262,6 @@ mod tests {
         let text = written(LogFormat::Json, &failed);
         assert!(text.ends_with(",\"error\":\"502 Bad Gateway\",\"aborted\":true}\n"), "{text}");
         assert!(!text.contains("client") && !text.contains("port") && !text.contains("site"));
-    }
-
-    #[test]
-    fn the_calendar() {
-        for (seconds, expected) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_400, "2000-02-29T00:00:00.000Z"),
-            (4_107_542_399, "2100-02-28T23:59:59.000Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
-            (253_402_300_799, "9999-12-31T23:59:59.000Z"),
-        ] {
-            assert_eq!(Rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)).to_string(), expected);
-        }
-        assert_eq!(Rfc3339(UNIX_EPOCH - Duration::from_secs(1)).to_string(), "1970-01-01T00:00:00.000Z");
     }
 
     proptest! {

@@ -84,7 +84,7 @@ pub enum LogFormat {
     /// The same without referrer and user agent.
     Common,
     /// A JSON object: `time` (RFC 3339), `client`, `port`, `method`, `host`, `uri`, `protocol`, `status`, `bytes`, `duration`
-    /// (seconds), `site`, `referer`, `user_agent`, `error`, `aborted`; what is not known is left out.
+    /// (seconds), `site`, `referer`, `user_agent`, `request_id`, `error`, `aborted`; what is not known is left out.
     Json,
 }
 

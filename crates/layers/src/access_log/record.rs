@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
 use super::LogFormat;
 use super::format::{Line, write_line};
 use super::writer::Writer;
+use crate::request_id::HEADER as REQUEST_ID;
 
 /// Where a log's lines go.
 pub(super) struct Sink {
@@ -29,6 +30,7 @@ pub(super) struct Record {
     host: Option<HeaderValue>,
     referer: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
+    request_id: Option<HeaderValue>,
     peer: Option<Peer>,
     time: SystemTime,
     started: Instant,
@@ -48,6 +50,7 @@ impl Record {
             host: header(HOST),
             referer: header(REFERER),
             user_agent: header(USER_AGENT),
+            request_id: request.headers().get(&REQUEST_ID).cloned(),
             peer: request.extensions().get().cloned(),
             time: SystemTime::now(),
             started: Instant::now(),
@@ -111,6 +114,7 @@ impl Record {
             site: self.sink.site.as_deref(),
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            request_id: self.request_id.as_ref().map(HeaderValue::as_bytes),
             error: self.error.as_deref(),
             aborted: self.aborted,
         }

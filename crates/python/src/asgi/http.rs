@@ -31,6 +31,7 @@ use crate::broken::Broken;
 use crate::facts::{Facts, describe};
 use crate::failure::Failure;
 use crate::reply::{self, Fate, Reply};
+use crate::request_id;
 use crate::segment::Segment;
 use crate::watchdog::{ADVICE, Late};
 
@@ -205,6 +206,8 @@ impl Exchange {
             event_loop.get().scopes().http(py, Facts::new(parts), self.takes_trailers, state.as_ref())?;
         let receive = Receive { exchange: self.clone(), event_loop: event_loop.clone().unbind() };
         let send = Send { exchange: self.clone(), event_loop: event_loop.clone().unbind() };
+        // What runs from now on has this context.
+        let _noted = request_id::note(py, &parts.headers);
         let awaitable = callable.bind(py).call1((scope, receive, send))?;
         event_loop.get().run(awaitable, self)
     }

@@ -26,6 +26,7 @@ use crate::convert::to_bytes;
 use crate::facts::{Facts, describe};
 use crate::failure::Failure;
 use crate::reply::Reply;
+use crate::request_id;
 
 /// The longest reason of a close frame in bytes (RFC 6455 section 5.5).
 const MAX_REASON: usize = 123;
@@ -124,6 +125,8 @@ impl Socket {
         )?;
         let receive = Receive { socket: self.clone(), event_loop: event_loop.clone().unbind() };
         let send = Send { socket: self.clone(), event_loop: event_loop.clone().unbind() };
+        // What runs from now on has this context.
+        let _noted = request_id::note(py, &parts.headers);
         let awaitable = callable.bind(py).call1((scope, receive, send))?;
         event_loop.get().run(awaitable, self)
     }

@@ -39,6 +39,7 @@ use crate::failure::Failure;
 use crate::host::{Home, Options};
 use crate::pool::{Overdue, Pool, Refusal, Trace, Work};
 use crate::reply::{self, Asked, Fate, Reply};
+use crate::request_id;
 use crate::thread;
 use crate::watchdog::{ADVICE, Late, Watched};
 
@@ -270,6 +271,7 @@ impl Work for Calls {
                 return Failure::new(py, &error).log(&self.name, &facts.describe());
             }
         };
+        let _noted = request_id::note(py, &parts.headers);
         if let Err(error) = respond(local, facts, &start, &input) {
             start.get().fail(self.failed(py, &error, facts, &broken));
         }
