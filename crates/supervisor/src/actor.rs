@@ -48,6 +48,8 @@ pub(crate) struct Actor {
     pub(crate) last_number: u64,
     pub(crate) last_generation: u64,
     pub(crate) looked: Instant,
+    /// Whether something serves that others may have waited for.
+    pub(crate) progress: bool,
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<Event>,
     pub(crate) notes: mpsc::UnboundedSender<Note>,
@@ -86,6 +88,7 @@ impl Actor {
             last_number: 0,
             last_generation: 0,
             looked: Instant::now(),
+            progress: false,
             commands,
             events,
             notes,
@@ -175,6 +178,7 @@ impl Actor {
                     process.say(&Order::LogLevel { level: level.clone() });
                 }
             }
+            Command::Ready(..) | Command::Once(..) | Command::Cancel(..) => self.obey_one(command),
             Command::Query(pool, name, timeout, reply) => self.query(pool.as_deref(), &name, timeout, reply),
         }
     }
@@ -246,7 +250,7 @@ impl Actor {
         }
         let of = process.of();
         self.happened(Event::Started { of, pid: spawned.pid.as_raw_pid().unsigned_abs() });
-        let ready = !spec.speaks;
+        let ready = !spec.speaks && !spec.told_ready;
         self.processes.insert(id, process);
         if ready {
             self.report(id, Report::Ready { info: Value::Null }, now);
@@ -301,13 +305,14 @@ impl Actor {
         }
     }
 
-    fn report(&mut self, id: u64, report: Report, now: Instant) {
+    pub(crate) fn report(&mut self, id: u64, report: Report, now: Instant) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         match report {
             Report::Hello { version } => self.greet(id, version),
             Report::Ready { info } => {
                 if process.state == State::Starting {
                     process.become_(State::Ready, now);
+                    self.progress = true;
                     process.info = info.clone();
                     let of = process.of();
                     self.happened(Event::Ready { of, info });
@@ -364,7 +369,8 @@ impl Actor {
     fn reap(&mut self) {
         let linger = Instant::now() + LINGER;
         for process in self.processes.values_mut().filter(|process| process.exit.is_none()) {
-            process.exit = reap::ended(process.pid).map(|exit| (exit, linger));
+            let leaves_others = process.spec.speaks;
+            process.exit = reap::ended(process.pid, leaves_others).map(|exit| (exit, linger));
         }
         while self.settings.reap_all {
             let Some((pid, exit)) = reap::any() else { break };
@@ -395,6 +401,10 @@ impl Actor {
             self.stop_in_order(now);
         } else {
             self.maintain(looks, now);
+            while std::mem::take(&mut self.progress) {
+                self.work(now);
+                self.maintain(false, now);
+            }
         }
         self.gather(now);
     }

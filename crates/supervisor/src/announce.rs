@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::actor::Actor;
 use crate::event::Event;
+use crate::plan::Kind;
 use crate::process::{Ending, Process};
 use crate::status::State;
 use crate::wire::{Member, Order};
@@ -111,6 +112,10 @@ impl Actor {
                     process.become_(State::Leaving, now);
                     pools.entry(process.pool.clone()).or_default().insert(id);
                 }
+                // What knows nothing of plans has no less to put in order because it is not ready.
+                State::Starting | State::Ready if process.spec.kind != Kind::Workers => {
+                    process.end(now, Ending::Replaced);
+                }
                 State::Starting | State::Ready => process.end(now, Ending::AtOnce),
                 State::Paused => process.end(now, Ending::Replaced),
             }
@@ -125,6 +130,7 @@ impl Actor {
         for id in ids {
             let Some(process) = self.processes.get_mut(&id) else { continue };
             process.become_(State::Serving, now);
+            self.progress = true;
             process.say(&Order::Serve);
             let of = process.of();
             self.happened(Event::Serving { of });

@@ -70,6 +70,13 @@ pub enum Event {
         /// For how many seconds.
         seconds: f64,
     },
+    /// The process of a pool has ended, and there is to be no other.
+    Finished {
+        /// The pool.
+        pool: String,
+        /// How, in words.
+        exit: String,
+    },
     /// A plan is put into practice.
     Applied {
         /// The number of the new generation.

@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::descriptors::Descriptors;
 use crate::event::Event;
+use crate::exit::Exit;
 use crate::plan::{Plan, Program};
 use crate::status::Status;
 
@@ -50,6 +51,8 @@ pub struct Applied {
     pub generation: u64,
     /// The pools that changed, and so have new processes.
     pub pools: Vec<String>,
+    /// The [services](crate::Kind::Service) among them that do not run well, and what happened to them. They are tried again.
+    pub failing: BTreeMap<String, String>,
 }
 
 /// Why something was not done. Nothing has changed then.
@@ -100,6 +103,9 @@ pub(crate) enum Command {
     Status(oneshot::Sender<Status>),
     Tell(String, Value, Reply<usize>),
     LogLevel(String),
+    Ready(u64),
+    Once(String, Reply<Exit>),
+    Cancel(String),
     Query(Option<String>, String, Duration, oneshot::Sender<Answers>),
     Upgrade(Program, Value, oneshot::Sender<Failure>),
 }
@@ -172,6 +178,25 @@ impl Handle {
     pub async fn tell(&self, pool: impl Into<String>, value: Value) -> Result<usize, Failure> {
         let pool = pool.into();
         self.ask(|reply| Command::Tell(pool, value, reply)).await
+    }
+
+    /// Says that a process is ready whose pool has [`Pool::told_ready`](crate::Pool::told_ready).
+    pub async fn ready(&self, process: u64) {
+        let _ = self.commands.send(Command::Ready(process)).await;
+    }
+
+    /// Runs the process of a [`Task`](crate::Kind::Task), waits for its end, and says how it ended.
+    ///
+    /// # Errors
+    /// If it cannot be started, or runs already.
+    pub async fn once(&self, pool: impl Into<String>) -> Result<Exit, Failure> {
+        let pool = pool.into();
+        self.ask(|reply| Command::Once(pool, reply)).await
+    }
+
+    /// Asks the process of a [`Task`](crate::Kind::Task) to end; it is killed after its `stop_timeout`.
+    pub async fn cancel(&self, pool: impl Into<String>) {
+        let _ = self.commands.send(Command::Cancel(pool.into())).await;
     }
 
     /// Tells all processes how much to log; those that start later do not know.

@@ -11,7 +11,7 @@ use crate::actor::Actor;
 use crate::descriptors::Descriptors;
 use crate::event::Event;
 use crate::handle::{Applied, Apply, Command, Failure};
-use crate::plan::{Plan, Pool};
+use crate::plan::{Kind, Plan, Pool};
 use crate::pool::{Running, Warm};
 use crate::process::Process;
 use crate::status::State;
@@ -21,8 +21,18 @@ pub(crate) struct Job {
     pub(crate) plan: Plan,
     pub(crate) descriptors: Descriptors,
     pub(crate) generation: u64,
-    /// The pools that get new processes, and how many; followers last.
+    /// The pools that get new processes before anything old goes, and how many; followers last.
     changed: Vec<(String, usize)>,
+    /// Those of them that come after something that is not there yet.
+    waiting: Vec<(String, usize)>,
+    /// The programs that stand alone and are new or changed.
+    services: Vec<String>,
+    /// The pools that are looked after since the beginning of this plan.
+    welcomed: BTreeSet<String>,
+    /// Whether there was no plan before: then nobody waits for programs that nothing comes after.
+    first: bool,
+    /// Whether the plan is in practice.
+    committed: bool,
     keep: Duration,
     probation: Duration,
     reply: oneshot::Sender<Result<Applied, Failure>>,
@@ -42,9 +52,13 @@ impl Job {
         self.watched.as_ref().map(|watched| watched.until)
     }
 
-    fn applied(&self) -> Applied {
-        let pools = self.changed.iter().map(|(name, _)| name.clone()).collect();
-        Applied { generation: self.generation, pools }
+    /// Whether the death of a new process means that the plan has failed.
+    pub(crate) fn can_fail(&self) -> bool {
+        !self.committed || self.watched.is_some()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.changed.iter().map(|(name, _)| name).chain(&self.services).cloned().collect()
     }
 }
 
@@ -54,26 +68,69 @@ impl Actor {
         if self.job.is_none()
             && let Some(command) = self.jobs.pop_front()
         {
-            self.begin(command, now);
+            self.begin(command);
         }
+        self.begin_waiting(now);
         let Some(job) = &self.job else { return };
-        if let Some(watched) = &job.watched {
-            if watched.until <= now
-                && let Some(job) = self.job.take()
-            {
-                // The pools that are not in the plan any more had been kept until now.
-                let all = self.processes.values();
-                let gone: Vec<u64> =
-                    all.filter(|one| !self.pools.contains_key(&one.pool)).map(|one| one.id).collect();
-                self.leave(gone, false, now);
-                self.tidy();
-                let applied = job.applied();
-                let _ = job.reply.send(Ok(applied));
-            }
-        } else if job.changed.iter().all(|(name, count)| self.count_ready(name, job.generation) >= *count)
+        let ready = |(name, count): &(String, usize)| self.count_ready(name, job.generation) >= *count;
+        if !job.committed
+            && job.waiting.is_empty()
+            && job.changed.iter().all(ready)
             && let Some(job) = self.job.take()
         {
             self.commit(job, now);
+        }
+        self.finish(now);
+    }
+
+    /// Starts the processes that came after something which is there now.
+    fn begin_waiting(&mut self, now: Instant) {
+        let Some(job) = &mut self.job else { return };
+        let (plan, generation) = (job.plan.clone(), job.generation);
+        let mut waiting = Vec::new();
+        for (name, count) in std::mem::take(&mut job.waiting) {
+            let Some(spec) = plan.pools.get(&name) else { continue };
+            if !self.are_before(spec) {
+                waiting.push((name, count));
+                continue;
+            }
+            let spec = Arc::new(spec.clone());
+            for _ in 0..count {
+                if let Err(failure) = self.start(&name, &spec, generation, now) {
+                    self.fail_job(failure, now);
+                    return;
+                }
+            }
+        }
+        if let Some(job) = &mut self.job {
+            job.waiting = waiting;
+        }
+    }
+
+    /// A plan that is in practice, has been watched, and whose programs have had their time, is done.
+    fn finish(&mut self, now: Instant) {
+        let Some(job) = self.job.as_mut().filter(|job| job.committed) else { return };
+        if job.watched.as_ref().is_some_and(|watched| watched.until > now) {
+            return;
+        }
+        if job.watched.take().is_some() {
+            // The pools that are not in the plan any more had been kept until now.
+            let all = self.processes.values();
+            let gone: Vec<u64> =
+                all.filter(|one| !self.pools.contains_key(&one.pool)).map(|one| one.id).collect();
+            self.leave(gone, false, now);
+            self.tidy();
+        }
+        let Some(job) = &self.job else { return };
+        let there = job.first || job.services.iter().all(|name| self.is_there(name));
+        if there && let Some(job) = self.job.take() {
+            let failed = |name: &String| {
+                let pool = self.pools.get(name).filter(|pool| pool.failed)?;
+                Some((name.clone(), pool.last_death.clone().unwrap_or_default()))
+            };
+            let failing = job.services.iter().filter_map(failed).collect();
+            let applied = Applied { generation: job.generation, pools: job.names(), failing };
+            let _ = job.reply.send(Ok(applied));
         }
     }
 
@@ -83,7 +140,7 @@ impl Actor {
         self.processes.values().filter(mine).filter(ready).count()
     }
 
-    fn begin(&mut self, command: Command, now: Instant) {
+    fn begin(&mut self, command: Command) {
         let (apply, reply) = match command {
             Command::Apply(apply, reply) => (*apply, reply),
             Command::Reload(pools, probation, reply) => {
@@ -96,24 +153,27 @@ impl Actor {
             self.refuse(reply, failure);
             return;
         }
-        let changed = self.changed(&apply);
+        let first = self.pools.is_empty();
+        let (changed, services) = self.changed(&apply);
         self.last_generation += 1;
         let generation = self.last_generation;
         let Apply { plan, descriptors, keep, probation, .. } = apply;
-        let starts: Vec<(String, usize, Arc<Pool>)> = changed
-            .iter()
-            .filter_map(|(name, count)| Some((name.clone(), *count, Arc::new(plan.pools.get(name)?.clone()))))
-            .collect();
-        self.job =
-            Some(Job { plan, descriptors, generation, changed, keep, probation, reply, watched: None });
-        for (name, count, spec) in starts {
-            for _ in 0..count {
-                if let Err(failure) = self.start(&name, &spec, generation, now) {
-                    self.fail_job(failure, now);
-                    return;
-                }
-            }
-        }
+        let welcomed = self.welcome(&plan, generation);
+        self.job = Some(Job {
+            plan,
+            descriptors,
+            generation,
+            waiting: changed.clone(),
+            changed,
+            services,
+            welcomed,
+            first,
+            committed: false,
+            keep,
+            probation,
+            reply,
+            watched: None,
+        });
     }
 
     /// Whether a plan can be put into practice at all.
@@ -137,6 +197,13 @@ impl Actor {
             {
                 return Err(Failure::of(name, "it follows a pool that follows another"));
             }
+            let service = |other: &&String| pools.get(*other).is_some_and(|pool| pool.kind == Kind::Service);
+            if let Some(wrong) = pool.after.iter().find(|other| !service(other)) {
+                return Err(Failure::of(name, format!("it comes after '{wrong}', which is no service")));
+            }
+            if comes_after(pools, name, name) {
+                return Err(Failure::of(name, "it comes after itself"));
+            }
             let there =
                 |name: &str| apply.descriptors.get(name).or_else(|| self.descriptors.get(name)).is_some();
             if let Some(missing) = pool.inherit.iter().find(|name| !there(name)) {
@@ -146,12 +213,18 @@ impl Actor {
         Ok(())
     }
 
-    fn changed(&self, apply: &Apply) -> Vec<(String, usize)> {
+    /// The pools of workers that get new processes, and how many; and the other pools that are new or changed.
+    fn changed(&self, apply: &Apply) -> (Vec<(String, usize)>, Vec<String>) {
         let mut changed: Vec<(String, usize)> = Vec::new();
+        let mut services = Vec::new();
         for (name, pool) in &apply.plan.pools {
             let running = self.pools.get(name);
             if !apply.force.contains(name) && running.is_some_and(|running| running.spec.runs_the_same(pool))
             {
+                continue;
+            }
+            if pool.kind != Kind::Workers {
+                services.push(name.clone());
                 continue;
             }
             let bounds = (pool.size.min, pool.size.max.max(pool.size.min));
@@ -160,17 +233,22 @@ impl Actor {
         }
         changed
             .sort_by_key(|(name, _)| apply.plan.pools.get(name).is_some_and(|pool| !pool.follows.is_empty()));
-        changed
+        (changed, services)
     }
 
     /// The new processes are all ready: they serve, then the old ones go.
     fn commit(&mut self, mut job: Job, now: Instant) {
         let former = std::mem::replace(&mut self.plan, job.plan.clone());
         self.descriptors.extend(std::mem::take(&mut job.descriptors));
-        let watched = !job.probation.is_zero() && !self.pools.is_empty();
+        let watched = !job.probation.is_zero() && !job.first;
         let keep = if watched { job.keep.max(job.probation) } else { job.keep };
         for (name, _) in &job.changed {
             self.switch(name, job.generation, keep, now);
+        }
+        for name in job.services.iter().filter(|name| !job.welcomed.contains(*name)) {
+            if let Some(spec) = job.plan.pools.get(name) {
+                self.succeed(name, Arc::new(spec.clone()), job.generation, now);
+            }
         }
         let plan = &self.plan;
         let gone: Vec<String> =
@@ -183,15 +261,14 @@ impl Actor {
             removed.extend(self.pools.remove_entry(&name));
         }
         self.adjust();
-        let Applied { generation, pools } = job.applied();
-        self.happened(Event::Applied { generation, pools });
+        self.happened(Event::Applied { generation: job.generation, pools: job.names() });
+        job.committed = true;
         if watched {
             job.watched = Some(Watched { until: now + job.probation, plan: former, removed });
             self.job = Some(job);
         } else {
+            self.job = Some(job);
             self.tidy();
-            let applied = job.applied();
-            let _ = job.reply.send(Ok(applied));
         }
     }
 
@@ -253,6 +330,11 @@ impl Actor {
     /// A new process did not start, or died on probation: everything is as it was.
     pub(crate) fn fail_job(&mut self, failure: Failure, now: Instant) {
         let Some(mut job) = self.job.take() else { return };
+        if !job.can_fail() {
+            self.refuse(job.reply, failure);
+            return;
+        }
+        let former = job.watched.as_ref().map(|watched| watched.plan.clone());
         if let Some(watched) = job.watched.take() {
             self.plan = watched.plan;
             self.pools.extend(watched.removed);
@@ -274,6 +356,7 @@ impl Actor {
             .map(|process| process.id)
             .collect();
         self.leave(new, false, now);
+        self.forget(&job.welcomed, former.as_ref(), now);
         self.refuse(job.reply, failure);
     }
 
@@ -352,4 +435,17 @@ impl Actor {
         }
         self.descriptors.retain(|name| wanted.contains(name));
     }
+}
+
+/// Whether a pool comes after another, directly or not.
+fn comes_after(pools: &BTreeMap<String, Pool>, name: &str, other: &str) -> bool {
+    let (mut seen, mut next) = (BTreeSet::new(), vec![name]);
+    while let Some(name) = next.pop() {
+        let Some(pool) = pools.get(name) else { continue };
+        if pool.after.contains(other) {
+            return true;
+        }
+        next.extend(pool.after.iter().map(String::as_str).filter(|name| seen.insert(*name)));
+    }
+    false
 }

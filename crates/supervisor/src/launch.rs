@@ -61,7 +61,12 @@ fn begin() -> io::Result<std::convert::Infallible> {
     }
     let mut command = Command::new(&launch.program.path);
     surround(&mut command, &launch.program);
-    command.env(VARIABLE, serde_json::to_string(&numbers)?);
+    if launch.mute && numbers.is_empty() {
+        // It is none of the supervisor's own, nor are those that it starts.
+        command.env_remove(VARIABLE);
+    } else {
+        command.env(VARIABLE, serde_json::to_string(&numbers)?);
+    }
     Err(context(&format!("cannot start '{}'", launch.program.path), command.exec()))
 }
 

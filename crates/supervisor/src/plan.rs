@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exit::Exit;
+
 /// Everything that a supervisor is to run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -21,6 +23,8 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pool {
+    /// How its processes come and go.
+    pub kind: Kind,
     /// What each process runs.
     pub program: Program,
     /// Whose process it is, and what it may use.
@@ -31,9 +35,17 @@ pub struct Pool {
     pub inherit: BTreeSet<String>,
     /// The pools whose members are told to the processes of this one, each time they change.
     pub follows: BTreeSet<String>,
-    /// Whether the program speaks over the [channel](crate::child). One that does not is ready as soon as it runs, and
-    /// is asked to end by SIGTERM.
+    /// The pools that are given time to be ready before processes of this one are started, and that end after it. One that
+    /// fails is waited for no longer.
+    pub after: BTreeSet<String>,
+    /// Whether the program speaks over the [channel](crate::child). One that does not is asked to end by
+    /// [`stop_signal`](Self::stop_signal).
     pub speaks: bool,
+    /// Whether a program that does not speak is ready only when [`Handle::ready`](crate::Handle::ready) says so; otherwise
+    /// it is as soon as it runs.
+    pub told_ready: bool,
+    /// What ends a program that does not speak, by its number at the system.
+    pub stop_signal: i32,
     /// Handed to each process at its start. Not looked into; another payload is another generation.
     pub payload: String,
     /// What else makes this a changed pool: a version, a digest of the code.
@@ -53,12 +65,16 @@ pub struct Pool {
 impl Default for Pool {
     fn default() -> Self {
         Self {
+            kind: Kind::default(),
             program: Program::default(),
             identity: Identity::default(),
             size: Size::default(),
             inherit: BTreeSet::new(),
             follows: BTreeSet::new(),
+            after: BTreeSet::new(),
             speaks: true,
+            told_ready: false,
+            stop_signal: 15,
             payload: String::new(),
             fingerprint: String::new(),
             start_timeout: Duration::from_secs(60),
@@ -73,15 +89,33 @@ impl Default for Pool {
 impl Pool {
     /// Whether processes of this pool will do for the other: then a new plan replaces none.
     pub(crate) fn runs_the_same(&self, other: &Self) -> bool {
-        self.program == other.program
+        self.kind == other.kind
+            && self.program == other.program
             && self.identity == other.identity
             && self.inherit == other.inherit
             && self.follows == other.follows
             && self.speaks == other.speaks
+            && self.told_ready == other.told_ready
             && self.payload == other.payload
             && self.fingerprint == other.fingerprint
             && self.output == other.output
     }
+}
+
+/// How the processes of a pool come and go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// They can stand beside each other: those of a new generation are ready before the old ones go, and a plan fails with
+    /// them.
+    #[default]
+    Workers,
+    /// A program that stands alone: what it holds (a port, a lock) another of its kind cannot. A new generation starts when
+    /// the old one has ended, once the rest of the plan is in practice; and no plan fails with it.
+    Service,
+    /// A program that runs when [`Handle::once`](crate::Handle::once) says so, and ends by itself. A new plan leaves one that runs
+    /// alone, unless it has no such pool any more.
+    Task,
 }
 
 /// A program and what surrounds it.
@@ -190,6 +224,8 @@ pub struct Recycle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Restart {
+    /// After which deaths there is a replacement at all.
+    pub when: When,
     /// What counts as soon.
     pub soon: Duration,
     /// The first wait.
@@ -200,9 +236,33 @@ pub struct Restart {
     pub stable: Duration,
 }
 
+/// After which deaths a process is replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// After every one.
+    #[default]
+    Always,
+    /// Unless it ended with the exit code 0.
+    Failure,
+    /// After none.
+    Never,
+}
+
+impl When {
+    pub(crate) fn restarts(self, exit: Exit) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Failure => !exit.is_clean(),
+            Self::Never => false,
+        }
+    }
+}
+
 impl Default for Restart {
     fn default() -> Self {
         Self {
+            when: When::Always,
             soon: Duration::from_millis(500),
             first: Duration::from_millis(250),
             longest: Duration::from_secs(30),
@@ -248,6 +308,15 @@ mod tests {
         let waits: Vec<_> = (0..6).map(|deaths| restart.wait(deaths).as_millis()).collect();
         assert_eq!(waits, [0, 0, 250, 500, 1000, 2000]);
         assert_eq!(restart.wait(u32::MAX), restart.longest);
+    }
+
+    #[test]
+    fn who_is_replaced_is_a_matter_of_the_end() {
+        let ends = [Exit::Code(0), Exit::Code(3), Exit::Signal(9)];
+        let replaced = |when: When| ends.map(|exit| when.restarts(exit));
+        assert_eq!(replaced(When::Always), [true, true, true]);
+        assert_eq!(replaced(When::Failure), [false, true, true]);
+        assert_eq!(replaced(When::Never), [false, false, false]);
     }
 
     #[test]

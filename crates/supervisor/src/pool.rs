@@ -25,6 +25,10 @@ pub(crate) struct Running {
     /// Deaths in a row, each soon after the process began to serve.
     series: u32,
     not_before: Option<Instant>,
+    /// Whether a process of this generation has died already.
+    pub(crate) failed: bool,
+    /// How the last process ended, where that was the end of it.
+    pub(crate) finished: Option<String>,
     pub(crate) deaths: u64,
     pub(crate) last_death: Option<String>,
     pub(crate) warm: Option<Warm>,
@@ -47,6 +51,8 @@ pub(crate) struct Kept {
     target: u32,
     deaths: u64,
     last_death: Option<String>,
+    #[serde(default)]
+    finished: Option<String>,
     warm: Option<(Pool, u64, Duration)>,
 }
 
@@ -58,6 +64,8 @@ impl Running {
             generation,
             series: 0,
             not_before: None,
+            failed: false,
+            finished: None,
             deaths: 0,
             last_death: None,
             warm: None,
@@ -74,6 +82,7 @@ impl Running {
             target: self.target,
             deaths: self.deaths,
             last_death: self.last_death.clone(),
+            finished: self.finished.clone(),
             warm: warm.map(|warm| {
                 (Pool::clone(&warm.spec), warm.generation, warm.until.saturating_duration_since(now))
             }),
@@ -85,6 +94,7 @@ impl Running {
         running.target = kept.target;
         running.deaths = kept.deaths;
         running.last_death = kept.last_death;
+        running.finished = kept.finished;
         running.warm = kept.warm.map(|(spec, generation, left)| Warm {
             spec: Arc::new(spec),
             generation,
@@ -101,6 +111,8 @@ impl Running {
             self.generation = generation;
             self.series = 0;
             self.not_before = None;
+            self.failed = false;
+            self.finished = None;
         }
     }
 
@@ -113,6 +125,7 @@ impl Running {
     pub(crate) fn lost(&mut self, served: Option<Duration>, others: bool, now: Instant) -> Duration {
         let restart = &self.spec.restart;
         self.deaths += 1;
+        self.failed = true;
         match served {
             Some(served) if served >= restart.stable => self.series = 0,
             Some(served) if served >= restart.soon => {}
@@ -138,6 +151,7 @@ impl Running {
             last_death: self.last_death.clone(),
             waits: self.not_before.map(left).filter(|wait| !wait.is_zero()),
             warm: self.warm.as_ref().map(|warm| (warm.generation, left(warm.until))),
+            finished: self.finished.clone(),
             processes: Vec::new(),
         }
     }
@@ -294,7 +308,7 @@ impl Actor {
     /// Starts what is missing.
     fn fill(&mut self, name: &str, now: Instant) {
         let Some(pool) = self.pools.get(name) else { return };
-        if pool.not_before.is_some_and(|at| at > now) {
+        if pool.not_before.is_some_and(|at| at > now) || !self.may_start(name, pool) {
             return;
         }
         let (spec, generation, target) = (Arc::clone(&pool.spec), pool.generation, pool.target);

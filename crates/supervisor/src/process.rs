@@ -5,15 +5,18 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::event::Of;
 use crate::exit::Exit;
-use crate::plan::{Pool, Recycle};
+use crate::handle::Failure;
+use crate::plan::{Kind, Pool, Recycle};
 use crate::status::{ProcessStatus, State, cpu, rss};
+use crate::tree;
 use crate::wire::{Beat, Order};
 
 /// How many of the last lines of standard error are kept.
@@ -59,6 +62,8 @@ pub(crate) struct Process {
     pub(crate) keep: bool,
     /// Where its output is read, for a program that takes over: standard output, standard error.
     pub(crate) outputs: [Option<OwnedFd>; 2],
+    /// Who waits for its end.
+    pub(crate) awaited: Option<oneshot::Sender<Result<Exit, Failure>>>,
 }
 
 impl Process {
@@ -93,6 +98,7 @@ impl Process {
             retiring: None,
             keep: false,
             outputs: [None, None],
+            awaited: None,
             spec,
         }
     }
@@ -142,7 +148,8 @@ impl Process {
             });
         } else {
             // It does not listen yet, or never will.
-            self.signal(Signal::TERM);
+            let asked = (!self.spec.speaks).then(|| Signal::from_named_raw(self.spec.stop_signal)).flatten();
+            self.signal(asked.unwrap_or(Signal::TERM));
         }
         self.become_(State::Ending, now);
         self.deadline = now.checked_add(allowed);
@@ -160,7 +167,7 @@ impl Process {
         self.killed = true;
         self.deadline = None;
         if self.exit.is_none() {
-            let _ = kill_process_group(self.pid, Signal::KILL);
+            tree::kill(self.pid);
         }
     }
 
@@ -170,7 +177,11 @@ impl Process {
         }
     }
 
+    /// Keeps a line for the message of a failed start. What fails no plan has said it in the log.
     pub(crate) fn wrote(&mut self, line: String) {
+        if self.spec.kind != Kind::Workers {
+            return;
+        }
         if self.lines.len() == LAST_LINES {
             self.lines.pop_front();
         }

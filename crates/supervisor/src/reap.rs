@@ -10,8 +10,9 @@ use rustix::process::{
 
 use crate::exit::Exit;
 
-/// How this child has ended; none while it runs. What is left of the group of one that did not end well is killed.
-pub(crate) fn ended(pid: Pid) -> Option<Exit> {
+/// How this child has ended; none while it runs. What is left of the group of one that did not end well, or that was not to
+/// leave others, is killed.
+pub(crate) fn ended(pid: Pid, leaves_others: bool) -> Option<Exit> {
     // Looked at first: while the status is not taken, the number belongs to the group.
     let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let exit = match rustix::process::waitid(WaitId::Pid(pid), peek) {
@@ -19,7 +20,7 @@ pub(crate) fn ended(pid: Pid) -> Option<Exit> {
         Ok(Some(status)) => told(&status),
         Err(_) => return Some(Exit::Lost),
     };
-    if !exit.is_clean() {
+    if !exit.is_clean() || !leaves_others {
         let _ = kill_process_group(pid, Signal::KILL);
     }
     let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);

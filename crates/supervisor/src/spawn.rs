@@ -42,7 +42,12 @@ pub(crate) fn spawn(
         channel = Some(ours);
     }
     let mut command = command(pool, launcher, &mut inherited)?;
-    command.env(VARIABLE, serde_json::to_string(&inherited.numbers())?);
+    let numbers = inherited.numbers();
+    if numbers.is_empty() {
+        command.env_remove(VARIABLE);
+    } else {
+        command.env(VARIABLE, serde_json::to_string(&numbers)?);
+    }
     command.process_group(0).stdin(Stdio::null());
     if pool.output == Output::Lines {
         command.stdout(Stdio::piped());

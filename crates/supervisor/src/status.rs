@@ -42,6 +42,8 @@ pub struct PoolStatus {
     pub waits: Option<Duration>,
     /// The generation that [`rollback`](crate::Handle::rollback) returns to, and for how long.
     pub warm: Option<(u64, Duration)>,
+    /// How its process ended, where there is to be no other.
+    pub finished: Option<String>,
     /// Its processes, of all generations.
     pub processes: Vec<ProcessStatus>,
 }

@@ -9,14 +9,19 @@ use crate::actor::Actor;
 use crate::event::Event;
 use crate::exit::Exit;
 use crate::handle::{Command, Failure};
-use crate::process::Ending;
+use crate::plan::Kind;
+use crate::process::{Ending, Process};
 use crate::status::State;
 
 impl Actor {
     /// A process is gone, and all that it said has been heard.
     pub(crate) fn bury(&mut self, id: u64, exit: Exit, now: Instant) {
         let Some(mut process) = self.processes.remove(&id) else { return };
-        let expected = process.is_going() || self.stopping.is_some();
+        let is_task = process.spec.kind == Kind::Task;
+        if let Some(awaited) = process.awaited.take() {
+            let _ = awaited.send(Ok(exit));
+        }
+        let expected = is_task || process.is_going() || self.stopping.is_some();
         let message = process.message();
         let (of, served) = (process.of(), now.saturating_duration_since(process.since));
         let was = process.state;
@@ -33,7 +38,10 @@ impl Actor {
             _ => "while it served",
         };
         let reason = format!("process {} ended {doing}: {exit}", process.pid.as_raw_pid());
-        if self.job.as_ref().is_some_and(|job| job.generation == process.generation) {
+        let workers = process.spec.kind == Kind::Workers;
+        if workers
+            && self.job.as_ref().is_some_and(|job| job.can_fail() && job.generation == process.generation)
+        {
             self.fail_job(Failure { pool: Some(process.pool), reason, message }, now);
             return;
         }
@@ -43,6 +51,11 @@ impl Actor {
         });
         let Some(pool) = self.pools.get_mut(&process.pool) else { return };
         if pool.generation != process.generation {
+            return;
+        }
+        if !pool.spec.restart.when.restarts(exit) {
+            pool.finished = Some(exit.to_string());
+            self.happened(Event::Finished { pool: process.pool, exit: exit.to_string() });
             return;
         }
         pool.last_death = Some(reason);
@@ -72,14 +85,18 @@ impl Actor {
         }
     }
 
-    /// Ends the processes that nobody follows any more.
+    /// Ends the processes that nobody follows any more, and nobody comes after.
     pub(crate) fn stop_in_order(&mut self, now: Instant) {
-        let followed: BTreeSet<String> =
-            self.processes.values().flat_map(|process| process.spec.follows.iter().cloned()).collect();
+        let needs = |process: &Process| {
+            let (follows, after) = (&process.spec.follows, &process.spec.after);
+            follows.iter().chain(after).cloned().collect::<Vec<_>>()
+        };
+        let followed: BTreeSet<String> = self.processes.values().flat_map(needs).collect();
         let mut drained = Vec::new();
         for process in self.processes.values_mut() {
             if process.state != State::Ending && !followed.contains(&process.pool) {
-                process.end(now, if process.is_coming() { Ending::AtOnce } else { Ending::Drain });
+                let at_once = process.is_coming() && process.spec.kind == Kind::Workers;
+                process.end(now, if at_once { Ending::AtOnce } else { Ending::Drain });
                 drained.push(process.of());
             }
         }
