@@ -6,12 +6,13 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from harness import APPS, DOMAINS, Server
+from harness import APPS, COMMAND, DOMAINS, Ask, Server
 
 ADMIN_PASSWORD = "only for these tests"
 MEBIBYTE = 2**20
@@ -69,3 +70,28 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("big") / "upload.png"
     path.write_bytes(random.Random(64).randbytes(64 * MEBIBYTE))
     return path
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """Where the sockets of a test are. The path of a socket has to be short."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def ask(project: Path, runtime: Path) -> Ask:
+    """Runs a command in the project's directory."""
+
+    def ask(*arguments: str | Path, cwd: Path = project) -> subprocess.CompletedProcess[str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("HAWKSBILL_")}
+        return subprocess.run(
+            [*COMMAND, *map(str, arguments)],
+            cwd=cwd,
+            env={**kept, "XDG_RUNTIME_DIR": str(runtime)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return ask

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -192,3 +192,35 @@ class Server:
                 raise AssertionError(f"{self!r} ended with {self.process.returncode}:\n{self.output()}")
             if left <= 0:
                 raise AssertionError(f"{self!r} did not serve within {START_SECONDS} s:\n{self.output()}")
+
+
+Ask = Callable[..., "subprocess.CompletedProcess[str]"]
+"""Runs a command that asks a gateway: the fixture `ask`."""
+
+
+def good(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def bad(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1, done.stdout
+    return done.stderr
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs; a corpse does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(") ")[2][0] != "Z"
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes that descend from one, its children first."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *descendants(child)]
+    return found

@@ -6,7 +6,6 @@ import json
 import os
 import stat
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -14,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from harness import COMMAND, Server
+from harness import COMMAND, Ask, Server, bad, good
 from test_processes import Load, until, write
 
 CONFIG = """
@@ -30,13 +29,6 @@ dir = "one"
 
 
 @pytest.fixture
-def runtime() -> Iterator[Path]:
-    """Where the sockets of a test are. The path of a socket has to be short."""
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory)
-
-
-@pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A configuration with two versions of its application."""
     project = tmp_path / "project"
@@ -48,7 +40,6 @@ def project(tmp_path: Path) -> Path:
 
 
 Run = Callable[..., Server]
-Ask = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -59,34 +50,6 @@ def run(start: Callable[..., Server], project: Path, runtime: Path) -> Run:
         return start("run", *arguments, cwd=cwd, env={"XDG_RUNTIME_DIR": str(runtime)})
 
     return run
-
-
-@pytest.fixture
-def ask(project: Path, runtime: Path) -> Ask:
-    """Runs a command in the project's directory."""
-
-    def ask(*arguments: str | Path, cwd: Path = project) -> subprocess.CompletedProcess[str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("HAWKSBILL_")}
-        return subprocess.run(
-            [*COMMAND, *map(str, arguments)],
-            cwd=cwd,
-            env={**kept, "XDG_RUNTIME_DIR": str(runtime)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    return ask
-
-
-def good(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def bad(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 1, done.stdout
-    return done.stderr
 
 
 def said(server: Server) -> str:
