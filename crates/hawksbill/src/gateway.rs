@@ -81,6 +81,11 @@ impl Gateway {
         given: Vec<Given>,
     ) -> Result<Self, BuildError> {
         let tree = config.to_string();
+        let alone = config.services.keys().next().map(|name| format!("services.{name}"));
+        if let Some(name) = alone.or_else(|| config.cron.keys().next().map(|name| format!("cron.{name}"))) {
+            let message = "a gateway inside another program runs no services and no cron; start it with 'hawksbill run'";
+            return Err(BuildError::new(message).within(name));
+        }
         let settings = config.settings.clone();
         let assembly = assemble(config, elsewhere)?;
         let (inherited, listeners) = (Vec::new(), Vec::new());

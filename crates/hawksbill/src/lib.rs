@@ -23,6 +23,8 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "cli")]
 mod control;
+#[cfg(feature = "cli")]
+mod cron;
 mod gateway;
 #[cfg(feature = "cli")]
 mod log;

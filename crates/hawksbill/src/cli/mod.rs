@@ -131,6 +131,9 @@ fn check(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<(),
     let tree = config.to_string();
     let hosting = Hosting::of(&mut config).map_err(|error| error.to_string())?;
     let tree = format!("{tree}{hosting}\n");
+    // They are the supervisor's, and looked at by now.
+    config.services.clear();
+    config.cron.clear();
     // Building finds what reading cannot: missing directories, routes that contradict each other.
     Gateway::new(config).map_err(|error| error.to_string())?;
     print(&tree)

@@ -7,7 +7,7 @@ use schemars::SchemaGenerator;
 use serde_json::Value;
 
 use super::flags::resolve;
-use crate::config::{Processes, Settings};
+use crate::config::{Cron, Processes, Service, Settings};
 
 const BEGINNING: &str = "\
 # Configuration
@@ -16,7 +16,7 @@ One tree, spelt in TOML (`hawksbill.toml`), in Python (`hawksbill.Gateway`), in 
 `hawksbill check` reads it and prints the tree of turtles that it makes. This page is printed by `hawksbill reference`.
 
 - Relative paths count from the directory of the main file.
-- `include = [\"sites/*.toml\"]` takes tables of `apps` and `sites` from other files.
+- `include = [\"sites/*.toml\"]` takes tables of `apps`, `sites`, `services` and `cron` from other files.
 - `${VAR}` and `${VAR:-default}` in a string are replaced from the environment; `$${` is a plain `${`.
 - Durations are `\"30s\"`, `\"500ms\"`, `\"1m30s\"` or a number of seconds; sizes are `\"64KB\"`, `\"1GB\"` (powers of 1024) or
   a number of bytes.
@@ -59,6 +59,10 @@ pub(super) fn page(registry: &Registry) -> String {
     }
     let processes = generator.subschema_for::<Processes>();
     section(&mut page, "### Processes", processes.as_value(), &generator);
+    let service = generator.subschema_for::<Service>();
+    section(&mut page, "## Services", service.as_value(), &generator);
+    let cron = generator.subschema_for::<Cron>();
+    section(&mut page, "## Cron", cron.as_value(), &generator);
     page
 }
 

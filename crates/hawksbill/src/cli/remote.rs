@@ -189,6 +189,8 @@ fn explain(refused: Refused, socket: &Path) -> String {
 struct Applied {
     generation: u64,
     pools: Vec<String>,
+    #[serde(default)]
+    failing: BTreeMap<String, String>,
 }
 
 struct Asked<'a> {
@@ -213,7 +215,11 @@ impl Asked<'_> {
     async fn reload(&self) -> Result<(), Refused> {
         let apps: Vec<&String> = self.matches.get_many("APP").into_iter().flatten().collect();
         let applied: Applied = self.client.post("/reload", &json!({ "apps": apps })).await?;
-        say(&format!("generation {} serves: {}\n", applied.generation, applied.pools.join(", ")))
+        say(&format!("generation {} serves: {}\n", applied.generation, applied.pools.join(", ")))?;
+        let failing =
+            applied.failing.iter().map(|(name, end)| format!("{name} fails, and is tried again: {end}"));
+        let failing: Vec<String> = failing.collect();
+        if failing.is_empty() { Ok(()) } else { Err(Refused::Refusal(failing.join("\n"), None)) }
     }
 
     async fn deploy(&self) -> Result<(), Refused> {

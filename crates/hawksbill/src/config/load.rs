@@ -8,7 +8,7 @@ use hawksbill_core::config::{self, ConfigError, Origin, Table, Value};
 use super::Config;
 
 /// Tables of which an included file may hold entries.
-const INCLUDABLE: [&str; 3] = ["apps", "sites", "services"];
+const INCLUDABLE: [&str; 4] = ["apps", "sites", "services", "cron"];
 
 impl Config {
     /// Reads a TOML file, the files it includes, and `${VAR}` from the environment. `over` is laid over the file: what

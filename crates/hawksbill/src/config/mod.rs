@@ -19,6 +19,7 @@ mod load;
 mod logging;
 mod processes;
 mod read;
+mod services;
 mod settings;
 mod tree;
 mod unbuilt;
@@ -35,6 +36,7 @@ pub(crate) use self::load::peek;
 pub(crate) use self::load::place;
 pub use self::logging::{LogFormat, LogLevel};
 pub use self::processes::{Limits, Processes, Range, Recycle, Workers};
+pub use self::services::{Command, Cron, Placed, Ready, Restart, Service, StopSignal};
 pub use self::settings::Settings;
 
 /// A whole configuration, read and checked, not yet built.
@@ -49,6 +51,10 @@ pub struct Config {
     pub apps: IndexMap<String, AppNode>,
     /// The sites.
     pub sites: Vec<Site>,
+    /// The programs beside the applications.
+    pub services: IndexMap<String, Placed<Service>>,
+    /// The commands that run at certain times.
+    pub cron: IndexMap<String, Placed<Cron>>,
     /// The tree that this was read from, which other processes read again. `None` where it was put together by a program.
     #[cfg(feature = "cli")]
     pub(crate) source: Option<Value>,
@@ -147,6 +153,8 @@ impl Config {
             layers,
             apps,
             sites,
+            services: IndexMap::new(),
+            cron: IndexMap::new(),
             #[cfg(feature = "cli")]
             source: None,
         }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hawksbill_core::config::{Bounded, Duration, Path, Percent, Size, Value, relay};
+use hawksbill_core::config::{Bounded, Duration, OneOrMany, Path, Percent, Size, Value, relay};
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -32,6 +32,9 @@ pub struct Processes {
     /// space), `cpu` (seconds), `core` (bytes of a core dump).
     #[serde(skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
+    /// The services that are ready before its processes are started, and end after them.
+    #[serde(skip_serializing_if = "super::services::is_empty")]
+    pub after: OneOrMany<String>,
     /// How long it may take to be imported, started and ready.
     pub start_timeout: Duration,
     /// A path that has to answer with a status below 400 before a new generation takes over, such as `"/healthz"`. It is
@@ -54,6 +57,7 @@ impl Default for Processes {
             user: None,
             group: None,
             limits: Limits::default(),
+            after: OneOrMany::default(),
             start_timeout: Duration::from_secs(60),
             ready: None,
             recycle: Recycle::default(),
@@ -149,7 +153,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }

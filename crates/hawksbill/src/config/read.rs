@@ -7,8 +7,9 @@ use hawksbill_core::config::{
 };
 use hawksbill_core::{App, Registry};
 use indexmap::IndexMap;
+use serde::de::DeserializeOwned;
 
-use super::{AppNode, Config, LayerNode, Processes, Route, Settings, Site, Stack, Target, unbuilt};
+use super::{AppNode, Config, LayerNode, Placed, Processes, Route, Settings, Site, Stack, Target, unbuilt};
 
 /// Bounds that hold where the configuration says nothing.
 const DEFAULT_LIMITS: [(&str, &str); 1] = [("max_body", "1GB")];
@@ -85,6 +86,7 @@ impl Reader<'_> {
         let mut table = value.into_table()?;
         let apps = table.remove("apps");
         let sites = table.remove("sites");
+        let programs = (table.remove("services"), table.remove("cron"));
         for (key, value) in DEFAULT_LIMITS {
             if self.registry.find_layer(key).is_some() && !table.contains(key) {
                 table.insert(key, Origin::named("default"), Value::from(value));
@@ -92,13 +94,18 @@ impl Reader<'_> {
         }
         let layers = self.stack(&mut table, &root);
         let settings_keys = fields_of::<Settings>();
-        let allowed = settings_keys.iter().map(String::as_str).chain(["include", "apps", "sites", "layers"]);
+        let allowed = settings_keys
+            .iter()
+            .map(String::as_str)
+            .chain(["include", "apps", "sites", "services", "cron", "layers"]);
         let names: Vec<&str> = self.layer_names().collect();
         let allowed: Vec<&str> = allowed.chain(names.iter().copied()).collect();
         self.refuse_unknown(&mut table, &root, &allowed, &settings_keys, &[unbuilt::TOP, unbuilt::LAYER]);
         let settings = self.keep(Value::new(table, origin).decode::<Settings>(&root)).unwrap_or_default();
 
         let mut config = Config { dir, settings, layers, apps: live, ..Config::empty("") };
+        config.services = self.placed(programs.0, "services");
+        config.cron = self.placed(programs.1, "cron");
         if let Some(apps) = apps {
             for (name, key, value) in apps.into_table().map_err(|error| error.under("apps"))? {
                 let path = root.key("apps").key(&name);
@@ -116,6 +123,24 @@ impl Reader<'_> {
             }
         }
         Ok(config)
+    }
+
+    /// Tables of one kind by their names.
+    fn placed<T: DeserializeOwned>(
+        &mut self,
+        tables: Option<Value>,
+        key: &str,
+    ) -> IndexMap<String, Placed<T>> {
+        let tables = tables.map(|tables| tables.into_table().map_err(|error| error.under(key)));
+        let tables = tables.and_then(|tables| self.keep(tables));
+        let mut placed = IndexMap::new();
+        for (name, origin, value) in tables.into_iter().flatten() {
+            let table = value.decode::<T>(&Path::root().key(key).key(&name));
+            if let Some(table) = self.keep(table) {
+                placed.insert(name, Placed { table, origin });
+            }
+        }
+        placed
     }
 
     fn layer_names(&self) -> impl Iterator<Item = &'static str> + use<> {

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use serde::Serialize;
+
 use super::{Config, LayerNode, Route, Site, Stack, Target};
 
 /// The tree, the same text for the same content, however the configuration was spelt.
@@ -19,6 +21,12 @@ impl fmt::Display for Config {
         }
         for site in &self.sites {
             self.fmt_site(site, f)?;
+        }
+        for (name, service) in &self.services {
+            writeln!(f, "service {name}{}", shown(&service.table))?;
+        }
+        for (name, cron) in &self.cron {
+            writeln!(f, "cron {name}{}", shown(&cron.table))?;
         }
         Ok(())
     }
@@ -57,6 +65,15 @@ impl Config {
         };
         line
     }
+}
+
+fn shown(table: &impl Serialize) -> Settings {
+    let mut table = serde_json::to_value(table).unwrap_or_default();
+    // It may hold secrets.
+    if let Some(fields) = table.as_object_mut() {
+        fields.remove("env");
+    }
+    Settings(table)
 }
 
 struct Layer<'a>(&'a LayerNode);

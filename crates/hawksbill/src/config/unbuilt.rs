@@ -1,8 +1,7 @@
 //! Keys that the design names and this version does not have: refused by name, never ignored.
 
 /// At the top level.
-pub(super) const TOP: &[&str] =
-    &["tls", "services", "cron", "channels", "queue", "user", "group", "http3", "status", "health"];
+pub(super) const TOP: &[&str] = &["tls", "channels", "queue", "user", "group", "http3", "status", "health"];
 
 /// In an application's table.
 pub(super) const APP: &[&str] = &["fastcgi", "uwsgi", "scgi", "cgi", "php", "queue", "preload"];

@@ -23,6 +23,7 @@ use super::logs::logs;
 use super::report::Report;
 use super::trouble::{Trouble, answer};
 use crate::config::LogLevel;
+use crate::cron::Board;
 use crate::processes::{Change, Deploy, Facts, Request as Asked};
 
 /// The most bytes of a request's body.
@@ -65,6 +66,8 @@ pub(crate) struct Api {
     /// Takes whether to drain.
     pub(crate) stops: mpsc::Sender<bool>,
     pub(crate) level: watch::Sender<Option<LogLevel>>,
+    /// The commands that run at certain times.
+    pub(crate) board: Board,
 }
 
 #[derive(Default, Deserialize)]
@@ -172,7 +175,8 @@ impl Api {
     async fn status(&self) -> Result<Report, Trouble> {
         let status = self.handle.status().await.ok_or_else(Trouble::ending)?;
         let listen = self.facts.borrow().listen.clone();
-        Ok(Report::new(status, self.serves.clone(), listen, self.began.elapsed()))
+        let report = Report::new(status, self.serves.clone(), listen, self.began.elapsed());
+        Ok(Report { cron: self.board.shown(), ..report })
     }
 
     /// The pool of an application, or of that name.

@@ -8,6 +8,8 @@ use hawksbill_supervisor::{PoolStatus, ProcessStatus, State, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cron::Shown;
+
 /// A gateway. Times are seconds, sizes bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Report {
@@ -20,6 +22,9 @@ pub(crate) struct Report {
     pub(crate) serves: String,
     pub(crate) listen: Vec<String>,
     pub(crate) pools: BTreeMap<String, Pool>,
+    /// The commands that run at certain times.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) cron: BTreeMap<String, Shown>,
 }
 
 /// What a gateway does.
@@ -44,6 +49,9 @@ pub(crate) struct Pool {
     restarts: u64,
     /// The last such end.
     last_end: Option<String>,
+    /// How its process ended, where there is to be no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    finished: Option<String>,
     /// How long the next start is put off.
     waits: Option<f64>,
     /// What `rollback` goes back to.
@@ -100,6 +108,7 @@ impl Report {
             serves,
             listen,
             pools: status.pools.into_iter().map(|(name, pool)| (name, pool.into())).collect(),
+            cron: BTreeMap::new(),
         }
     }
 
@@ -120,6 +129,7 @@ impl From<PoolStatus> for Pool {
             workers: pool.target,
             restarts: pool.deaths,
             last_end: pool.last_death,
+            finished: pool.finished,
             waits: pool.waits.map(|wait| wait.as_secs_f64()),
             warm,
             processes: pool.processes.into_iter().map(Process::from).collect(),
@@ -170,6 +180,34 @@ impl fmt::Display for Report {
         for (name, pool) in &self.pools {
             pool.remarks(f, name)?;
         }
+        self.timetable(f)
+    }
+}
+
+const TIMES: [&str; 6] = ["CRON", "SCHEDULE", "LAST", "TOOK", "EXIT", "NEXT"];
+
+impl Report {
+    /// The commands that run at certain times.
+    fn timetable(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.cron.is_empty() {
+            return Ok(());
+        }
+        let mut rows = vec![TIMES.map(str::to_owned)];
+        for (name, command) in &self.cron {
+            let last = command.last.clone();
+            let (began, took, exit) = last.map_or_else(
+                || ("never".to_owned(), String::new(), String::new()),
+                |run| (run.began, age(run.seconds), run.exit),
+            );
+            let next = command.next.clone().unwrap_or_default();
+            rows.push([name.clone(), command.schedule.clone(), began, took, exit, next]);
+        }
+        writeln!(f)?;
+        table(f, &rows)?;
+        for (name, command) in self.cron.iter().filter(|(_, command)| command.missed > 0) {
+            let (count, why) = (command.missed, command.last_missed.as_deref().unwrap_or_default());
+            writeln!(f, "{name}: runs left out: {count}, the last because {why}")?;
+        }
         Ok(())
     }
 }
@@ -214,6 +252,12 @@ impl Pool {
                 if self.restarts == 1 { times.to_owned() } else { format!("{} {times}", self.restarts) };
             let last = self.last_end.as_deref().and_then(|end| end.lines().next()).unwrap_or("unknown");
             writeln!(f, "{name}: a process ended unasked {often}, the last with: {last}")?;
+        }
+        if let Some(exit) = &self.finished {
+            writeln!(
+                f,
+                "{name}: it ended with {exit} and is not started again; to do so: hawksbill reload {name}"
+            )?;
         }
         if let Some(waits) = self.waits {
             writeln!(f, "{name}: its processes keep ending; the next one starts in {}", age(waits))?;
@@ -286,6 +330,7 @@ mod tests {
             workers: 2,
             restarts: 2,
             last_end: Some("SIGKILL (by hand, or memory ran out)\nmore".into()),
+            finished: None,
             waits: None,
             warm: Some(Warm { generation: 2, seconds: 570.0 }),
             processes: vec![
@@ -301,6 +346,7 @@ mod tests {
             serves: "/srv/shop/hawksbill.toml".into(),
             listen: vec!["http://127.0.0.1:8000".into()],
             pools: [("shop".to_owned(), pool)].into(),
+            cron: BTreeMap::new(),
         }
     }
 

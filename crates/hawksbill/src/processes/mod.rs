@@ -5,10 +5,14 @@
 //! application behind such a front ([`Role::Behind`]); [`Hosting`] says which.
 
 mod applications;
+mod crons;
 mod entrance;
 mod plan;
 mod practice;
 mod private;
+mod programs;
+mod ready;
+mod services;
 mod sockets;
 mod supervise;
 mod worker;

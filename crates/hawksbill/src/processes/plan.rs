@@ -11,8 +11,10 @@ use hawksbill_supervisor::{Identity, Limit, Output, Plan, Pool, Program, Recycle
 
 use super::private::Private;
 use super::{LAUNCHER, Payload, Probe, Role, WORKER};
+use super::{crons, services};
 use crate::Config;
 use crate::config::{Limits, Processes, Target, Workers, place};
+use crate::cron::Jobs;
 
 /// How long a process may take to end beyond the drain: applications are told to stop, and threads end.
 const BEYOND_DRAIN: Duration = Duration::from_secs(10);
@@ -30,6 +32,10 @@ pub(crate) struct Hosting {
     why: String,
     /// Those that have processes of their own.
     apps: Vec<(String, Processes)>,
+    /// The programs beside them, by the names of their pools.
+    programs: Vec<(String, Pool)>,
+    /// The commands that run at certain times.
+    jobs: Jobs,
 }
 
 /// Who has the sockets.
@@ -84,12 +90,27 @@ impl Hosting {
             },
             several => (Shape::Front, format!("there are {} Python applications", several.len())),
         };
-        let hosting = Self { shape, why, apps };
+        let programs = services::pools(config)?;
+        crons::pools(config, crons::any_program())?;
+        let jobs = crons::jobs(config)?;
+        let hosting = Self { shape, why, apps, programs, jobs };
         hosting.check_names(config)?;
         Ok(hosting)
     }
 
     fn check_names(&self, config: &Config) -> Result<(), BuildError> {
+        let own = match &self.shape {
+            Shape::Fused(name) => name,
+            Shape::Front => FRONT,
+        };
+        for (name, service) in &config.services {
+            if name == own || config.apps.contains_key(name) {
+                let message = format!("there is something else called {name}; give the service another name");
+                return Err(
+                    BuildError::new(message).within(place(&service.origin, &format!("services.{name}")))
+                );
+            }
+        }
         match config.apps.get(FRONT).filter(|node| node.processes.is_some()) {
             Some(node) if self.shape == Shape::Front => {
                 let message = "the gateway's own process is called so; give the application another name";
@@ -97,6 +118,10 @@ impl Hosting {
             }
             _ => Ok(()),
         }
+    }
+
+    pub(super) fn jobs(&self) -> Jobs {
+        self.jobs.clone()
     }
 
     /// The pools that are to be replaced by a reload even where the configuration has not changed: the supervisor cannot
@@ -116,6 +141,7 @@ impl Hosting {
         let Some(source) = &config.source else {
             return Err(BuildError::new("a configuration that a program put together has no processes"));
         };
+        let source = &without_programs(source);
         let drafting = Drafting { config, program: around.program };
         let mut pools = BTreeMap::new();
         match &self.shape {
@@ -139,6 +165,8 @@ impl Hosting {
                 pools.insert(FRONT.to_owned(), Pool { inherit: around.sockets, follows, ..draft });
             }
         }
+        pools.extend(self.programs.iter().cloned());
+        pools.extend(crons::pools(config, around.program.first().map_or("python3", String::as_str))?);
         Ok(Plan { pools, launcher: drafting.again(None, LAUNCHER) })
     }
 }
@@ -188,6 +216,7 @@ impl Drafting<'_> {
         Pool {
             program,
             identity: identity(processes),
+            after: processes.after.iter().cloned().collect(),
             size: size(&processes.workers),
             output: Output::Errors,
             payload: serde_json::to_string(&payload).unwrap_or_default(),
@@ -197,6 +226,16 @@ impl Drafting<'_> {
             ..Pool::default()
         }
     }
+}
+
+/// The tree without what concerns the supervisor alone: another service is no reason for another gateway.
+fn without_programs(source: &Value) -> Value {
+    let mut tree = source.clone();
+    if let Some(table) = tree.as_table_mut() {
+        table.remove("services");
+        table.remove("cron");
+    }
+    tree
 }
 
 /// The configuration of a process that has this application alone: what concerns others does not change it, nor the
@@ -266,7 +305,12 @@ fn size(workers: &Workers) -> Size {
 }
 
 fn identity(processes: &Processes) -> Identity {
-    let Limits { files, processes: tasks, memory, cpu, core } = &processes.limits;
+    let Processes { user, group, limits, .. } = processes;
+    identity_of(user.as_ref(), group.as_ref(), limits)
+}
+
+pub(super) fn identity_of(user: Option<&String>, group: Option<&String>, limits: &Limits) -> Identity {
+    let Limits { files, processes: tasks, memory, cpu, core } = limits;
     let limits = [
         (Limit::Files, *files),
         (Limit::Processes, *tasks),
@@ -275,8 +319,8 @@ fn identity(processes: &Processes) -> Identity {
         (Limit::Core, core.map(Bytes::bytes)),
     ];
     Identity {
-        user: processes.user.clone(),
-        group: processes.group.clone(),
+        user: user.cloned(),
+        group: group.cloned(),
         limits: limits.into_iter().filter_map(|(limit, value)| Some((limit, value?))).collect(),
         ..Identity::default()
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hawksbill_core::config::{Origin, Table, Value};
 use hawksbill_core::{Address, BuildError};
-use hawksbill_supervisor::{Applied, Apply, Failure, Handle, Plan};
+use hawksbill_supervisor::{Applied, Apply, Failure, Handle, Kind, Plan};
 use http::StatusCode;
 use serde_json::json;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -14,11 +14,13 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::Hosting;
 use super::plan::Surroundings;
 use super::private::Private;
+use super::ready::{Signs, Watch};
 use super::sockets::Sockets;
 use super::supervise::Supervised;
 use crate::Config;
 use crate::config::place;
 use crate::control::Trouble;
+use crate::cron::Jobs;
 
 /// How long a new generation is watched before the former one is let go.
 const PROBATION: Duration = Duration::from_secs(2);
@@ -89,11 +91,13 @@ pub(super) struct Practice<'a> {
     handle: Handle,
     sockets: Sockets,
     private: Private,
+    watch: Watch,
     base: Option<Base>,
     deployed: Deployments,
     /// What was deployed when a pool began a generation, for the way back.
     history: BTreeMap<(String, u64), Deployments>,
     facts: watch::Sender<Facts>,
+    jobs: watch::Sender<Jobs>,
 }
 
 /// What a change asks of the supervisor.
@@ -106,21 +110,28 @@ struct Manner {
 }
 
 impl<'a> Practice<'a> {
-    pub(super) fn new(how: &'a Supervised<'a>, handle: Handle) -> Self {
+    pub(super) fn new(how: &'a Supervised<'a>, handle: Handle, watch: Watch) -> Self {
         Self {
             how,
             handle,
             sockets: Sockets::default(),
             private: Private::default(),
+            watch,
             base: None,
             deployed: Deployments::new(),
             history: BTreeMap::new(),
             facts: watch::Sender::new(Facts::default()),
+            jobs: watch::Sender::new(Jobs::default()),
         }
     }
 
     pub(super) fn facts(&self) -> watch::Receiver<Facts> {
         self.facts.subscribe()
+    }
+
+    /// The commands that run at certain times.
+    pub(super) fn jobs(&self) -> watch::Receiver<Jobs> {
+        self.jobs.subscribe()
     }
 
     pub(super) fn addresses(&self) -> Vec<Address> {
@@ -307,8 +318,13 @@ impl<'a> Practice<'a> {
         let apply = Apply { plan, descriptors, force, keep, probation };
         let failed =
             |failure| Trouble::failed(StatusCode::UNPROCESSABLE_ENTITY, with_place(failure, &config));
-        let applied = self.handle.apply(apply).await.map_err(failed)?;
+        let former = self.watch.replace(Signs::of(&config));
+        let applied = self.handle.apply(apply).await.map_err(|failure| {
+            self.watch.replace(former);
+            failed(failure)
+        })?;
         self.sockets.take_over(opened);
+        self.jobs.send_replace(hosting.jobs());
         let listen = self.sockets.addresses().iter().map(crate::cli::url).collect();
         self.facts.send_replace(Facts { config: text, listen, pools });
         Ok(applied)
@@ -365,9 +381,9 @@ impl Base {
 /// Tells in the log how a change went.
 fn told(applied: Result<Applied, Trouble>) -> Result<serde_json::Value, Trouble> {
     match applied {
-        Ok(Applied { generation, pools }) => {
+        Ok(Applied { generation, pools, failing }) => {
             tracing::info!(target: "hawksbill::server", "the new generation serves");
-            Ok(json!({ "generation": generation, "pools": pools }))
+            Ok(json!({ "generation": generation, "pools": pools, "failing": failing }))
         }
         Err(trouble) => {
             let said = trouble.text();
@@ -402,7 +418,10 @@ fn set(tree: &mut Table, app: &str, key: &str, value: Value) {
 
 /// In which pool each application is: the one of its name, or the one of all that have none.
 fn pools(plan: &Plan, config: &Config) -> BTreeMap<String, String> {
-    let own = |pool: &&String| config.apps.contains_key(*pool);
+    let own = |pool: &&String| {
+        let program = plan.pools.get(*pool).is_some_and(|pool| pool.kind != Kind::Workers);
+        program || config.apps.contains_key(*pool)
+    };
     let shared = plan.pools.keys().find(|pool| !own(pool)).or_else(|| plan.pools.keys().next());
     let pool = |app: &String| plan.pools.get_key_value(app).map(|(pool, _)| pool).or(shared).cloned();
     let apps = config.apps.keys().chain(plan.pools.keys());

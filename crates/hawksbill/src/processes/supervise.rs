@@ -1,7 +1,6 @@
 //! The supervisor's side: a configuration is put into practice, signals are obeyed, what happens is told.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hawksbill_core::{Address, Registry};
@@ -12,8 +11,10 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::practice::Practice;
+use super::ready::{self, Watch};
 use crate::config::LogLevel;
 use crate::control::{Api, Control, Subject};
+use crate::cron::{self, Board};
 use crate::{Config, log};
 
 /// How many requests of the control socket may wait.
@@ -42,23 +43,33 @@ pub(crate) fn supervise(config: Config, how: Supervised<'_>) -> Result<(), Strin
     runtime.block_on(async {
         let signals = Signals::new().map_err(|error| format!("cannot receive signals: {error}"))?;
         let control = Control::open(&config.settings.control, &how.subject, &config.dir)?;
-        let supervisor = Supervisor::new(
-            Settings { lines: Some(Arc::new(log::line)), ..Settings::default() },
-            Descriptors::new(),
-        );
+        let (watch, seen) = Watch::new();
+        let settings = Settings { lines: Some(watch.lines()), ..Settings::default() };
+        let supervisor = Supervisor::new(settings, Descriptors::new());
         let (supervisor, handle) =
             supervisor.map_err(|error| format!("cannot look after processes: {error}"))?;
         let supervisor = tokio::spawn(supervisor.run());
         let telling = tokio::spawn(tell(handle.events()));
-        let practice = Practice::new(&how, handle.clone());
+        let looking = tokio::spawn(ready::look(watch.clone(), seen, handle.clone()));
+        let practice = Practice::new(&how, handle.clone(), watch);
+        let board = Board::default();
+        let timing = tokio::spawn(cron::keep(practice.jobs(), handle.clone(), board.clone()));
         let (changes, requests) = mpsc::channel(WAITING);
         let (stops, stop) = mpsc::channel(WAITING);
         let level = watch::Sender::new(None);
         let keeping = tokio::spawn(keep_level(handle.clone(), level.subscribe()));
         if let Some(control) = &control {
             let (serves, facts) = (how.subject.to_string(), practice.facts());
-            let api =
-                Api { handle: handle.clone(), began: Instant::now(), serves, facts, changes, stops, level };
+            let api = Api {
+                handle: handle.clone(),
+                began: Instant::now(),
+                serves,
+                facts,
+                changes,
+                stops,
+                level,
+                board,
+            };
             control.serve(api.turtle()).map_err(|error| format!("cannot listen for commands: {error}"))?;
         }
         let mut gateway =
@@ -69,6 +80,8 @@ pub(crate) fn supervise(config: Config, how: Supervised<'_>) -> Result<(), Strin
         }
         telling.abort();
         keeping.abort();
+        looking.abort();
+        timing.abort();
         ended
     })
 }
@@ -236,6 +249,9 @@ fn tell_one(event: &Event) {
         }
         Event::PutOff { pool, seconds } => {
             tracing::warn!(target: "hawksbill::supervisor", "{pool}: its processes keep ending; the next one starts in {seconds} s");
+        }
+        Event::Finished { pool, exit } => {
+            tracing::info!(target: "hawksbill::supervisor", "{pool}: it ended with {exit} and is not started again");
         }
         Event::Scaled { pool, target } => {
             tracing::info!(target: "hawksbill::supervisor", "{pool}: {target} processes from now on");
