@@ -126,3 +126,15 @@ async fn sockets_can_be_handed_in() {
     assert_eq!(support::get(address, "any", "/").await.body, "given");
     support::stop(running).await;
 }
+
+#[test]
+fn what_needs_a_supervisor_is_refused_in_another_program() {
+    let rest = "[sites.'*']\n'/' = { respond = 'x' }\n";
+    for (table, name) in [
+        ("[services.redis]\ncommand = 'redis-server'\n", "services.redis"),
+        ("[cron.tidy]\nschedule = '@daily'\ncommand = 'true'\n", "cron.tidy"),
+    ] {
+        let error = Gateway::new(parse(&format!("{table}{rest}")).unwrap()).err().unwrap().to_string();
+        assert!(error.contains(name) && error.contains("hawksbill run"), "{error}");
+    }
+}

@@ -288,7 +288,8 @@ impl Actor {
             Note::Line(id, is_stderr, line) => {
                 let Some(process) = self.processes.get_mut(&id) else { return };
                 let pid = process.pid.as_raw_pid().unsigned_abs();
-                let told = Line { pool: &process.pool, process: id, pid, is_stderr, text: &line };
+                let speaks = process.spec.speaks;
+                let told = Line { pool: &process.pool, process: id, pid, speaks, is_stderr, text: &line };
                 let is_kept = self.settings.lines.as_ref().is_none_or(|sink| sink(&told));
                 if is_stderr && is_kept {
                     process.wrote(line);

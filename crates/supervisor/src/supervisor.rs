@@ -29,6 +29,8 @@ pub struct Line<'a> {
     pub process: u64,
     /// Its number at the system.
     pub pid: u32,
+    /// Whether it is one of the supervisor's own, and speaks over the channel.
+    pub speaks: bool,
     /// Whether it was written on standard error.
     pub is_stderr: bool,
     /// Without its end.

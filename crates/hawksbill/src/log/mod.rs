@@ -67,7 +67,8 @@ pub(crate) fn set_level(level: LogLevel) {
 
 /// Takes a line that a process wrote. True: by itself.
 pub(crate) fn line(line: &Line<'_>) -> bool {
-    let handed_over = Record::handed_over(line.text);
+    // What another program writes is never taken for the gateway's own.
+    let handed_over = line.speaks.then(|| Record::handed_over(line.text)).flatten();
     let by_itself = handed_over.is_none();
     if let Some(log) = LOG.get() {
         log.sink.write(handed_over.unwrap_or_else(|| Record::of_line(line)));

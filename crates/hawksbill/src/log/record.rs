@@ -184,7 +184,8 @@ mod tests {
             plain.text(&record()),
             "2026-11-25T22:54:39.123Z ERROR  shop[42] shop.views request=abc: it failed\n    because\\x1B[2J\n"
         );
-        let line = Line { pool: "celery", process: 1, pid: 7, is_stderr: true, text: "ready\r" };
+        let line =
+            Line { pool: "celery", process: 1, pid: 7, speaks: false, is_stderr: true, text: "ready\r" };
         let line = Record { time: record().time, ..Record::of_line(&line) };
         assert_eq!(plain.text(&line), "2026-11-25T22:54:39.123Z STDERR celery[7]: ready\n");
         assert!(Writer { colours: true }.text(&record()).contains("\x1b[31mERROR"));
