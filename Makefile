@@ -45,7 +45,7 @@ test-rust:
 	cargo test --workspace --quiet
 
 test-python:
-	.ci/need cargo cc venv chromium curl h2load
+	.ci/need cargo cc venv chromium curl h2load redis-server
 	.ci/test-python "$(PYTHON)"
 
 check:

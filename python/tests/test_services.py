@@ -81,10 +81,12 @@ def serves(ask: Ask, name: str) -> bool:
 
 
 def test_a_service_runs_beside_the_application(run: Run, ask: Ask, project: Path) -> None:
-    script = "echo hello from $WHO in $PWD; echo oops >&2; printf '%070000d' 0; echo; " + NAP
+    script = (
+        "echo hello from $WHO in $PWD with $(ulimit -n); echo oops >&2; printf '%070000d' 0; echo; " + NAP
+    )
     (project / "work").mkdir()
-    server = run(service("nap", script, 'dir = "work"', 'env = { WHO = "nap" }'))
-    server.wait_for(rf"STDOUT nap\[\d+\]: hello from nap in {project}/work$")
+    server = run(service("nap", script, 'dir = "work"', 'env = { WHO = "nap" }', "limits = { files = 77 }"))
+    server.wait_for(rf"STDOUT nap\[\d+\]: hello from nap in {project}/work with 77$")
     server.wait_for(r"STDERR nap\[\d+\]: oops$")
     # A long line is cut.
     server.wait_for(r"nap\[\d+\]: 0{60000,65536} … \(cut\)$")
@@ -153,7 +155,8 @@ def test_it_is_ready_when_it_answers(run: Run, ask: Ask, project: Path, kind: st
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     if kind == "unix":
-        where = f"unix:{project}/s"
+        # Relative to the configuration.
+        where = "unix:s"
         listen = "s = socket.socket(socket.AF_UNIX); s.bind('s'); s.listen()"
     else:
         where = f"127.0.0.1:{port}" if kind == "tcp" else f"http://127.0.0.1:{port}/health"
@@ -195,7 +198,7 @@ def test_a_reload_changes_only_what_changed(run: Run, ask: Ask, project: Path) -
     tables["new"] = service("new", NAP)
     del tables["gone"]
     configure(project, "".join(tables.values()))
-    assert "new, other" in good(ask("reload")) or "other" in good(ask("status"))
+    assert "serves: shop, new, other" in good(ask("reload"))
     server.wait_for(r"other\[\d+\]: changed")
     assert pid(ask, "same") == before["same"]
     assert pid(ask, "other") != before["other"]
@@ -253,8 +256,11 @@ def test_what_cannot_run_is_told_before_anything_starts(project: Path, table: st
 
 
 def test_check_shows_them_without_their_secrets(project: Path) -> None:
-    configure(project, service("nap", NAP, 'env = { KEY = "secret" }'))
+    tables = service("nap", NAP, 'env = { KEY = "secret" }')
+    tables += '[cron.tidy]\nschedule = "@daily"\ncommand = "true"\nlock = "redis://u:secret@localhost/0"\n'
+    configure(project, tables)
     done = subprocess.run([*COMMAND, "check"], cwd=project, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     assert "service nap(command=" in done.stdout
+    assert 'lock="redis://***@localhost/0"' in done.stdout
     assert "secret" not in done.stdout

@@ -69,9 +69,14 @@ impl Config {
 
 fn shown(table: &impl Serialize) -> Settings {
     let mut table = serde_json::to_value(table).unwrap_or_default();
-    // It may hold secrets.
+    // Variables may hold secrets, and so may an address before its '@'.
     if let Some(fields) = table.as_object_mut() {
         fields.remove("env");
+        if let Some(serde_json::Value::String(lock)) = fields.get_mut("lock")
+            && let (Some((scheme, _)), Some((_, place))) = (lock.split_once("://"), lock.rsplit_once('@'))
+        {
+            *lock = format!("{scheme}://***@{place}");
+        }
     }
     Settings(table)
 }

@@ -1,6 +1,7 @@
 //! When a service is ready: found from outside, and told to the supervisor.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,11 +42,20 @@ impl Signs {
             let sign = match service.table.ready.clone()? {
                 // That it is one was seen before.
                 Ready::Line(line) => Sign::Line(Regex::new(&line).ok()?),
+                Ready::Accepts(address) => Sign::Asked(Ready::Accepts(absolute(address, &config.dir))),
                 other => Sign::Asked(other),
             };
             Some((name.clone(), sign))
         });
         Self(signs.collect())
+    }
+}
+
+/// An address in which the path of a socket is a full one.
+fn absolute(address: String, dir: &Path) -> String {
+    match address.strip_prefix("unix:") {
+        Some(path) => format!("unix:{}", dir.join(path).display()),
+        None => address,
     }
 }
 
