@@ -85,7 +85,7 @@ impl Actor {
 
     /// Starts the processes that came after something which is there now.
     fn begin_waiting(&mut self, now: Instant) {
-        let Some(job) = &mut self.job else { return };
+        let Some(job) = self.job.as_mut().filter(|job| !job.waiting.is_empty()) else { return };
         let (plan, generation) = (job.plan.clone(), job.generation);
         let mut waiting = Vec::new();
         for (name, count) in std::mem::take(&mut job.waiting) {
