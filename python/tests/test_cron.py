@@ -93,7 +93,7 @@ def test_commands_run_at_their_times(project: Path, runtime: Path, ask: Ask, red
     tables = [
         table("hello", each, script("echo hello; echo oops >&2; exit 3")),
         table("greet", each, 'manage = "greet Ada"', 'app = "letters"'),
-        table("slow", each, script("echo slow $$; sleep 1000"), 'timeout = "1s"'),
+        table("slow", each, script("echo slow $$; sleep 1000"), 'timeout = "3s"'),
         table("long", each, script("echo long $$; exec sleep 1000")),
         table("locked", each, script("echo locked runs; sleep 0.5"), f'lock = "{redis}"'),
         table("lost", each, script("echo never"), 'lock = "redis://127.0.0.1:1/0"'),
@@ -105,7 +105,7 @@ def test_commands_run_at_their_times(project: Path, runtime: Path, ask: Ask, red
     with ExitStack() as stack:
         one = stack.enter_context(Server("run", cwd=project, env=env))
         two = stack.enter_context(Server("run", "-c", "other.toml", cwd=project, env=env))
-        assert known(ask, "hello")["last"] is None
+        assert known(ask, "rare")["last"] is None
         assert known(ask, "rare")["next"].endswith("-01-01T03:30:00+01:00")
 
         one.wait_for(r"hello: the run of \S+:\d[02468][+-]\S+ begins")
@@ -115,7 +115,7 @@ def test_commands_run_at_their_times(project: Path, runtime: Path, ask: Ask, red
         one.wait_for(rf"cron\.greet\[\d+\]: good day Ada letters\.settings {project}/site$", 30)
         one.wait_for(r"greet: it ended with exit code 0", 30)
         one.wait_for(r"lost: a run is left out: the Redis of its lock does not answer", 30)
-        one.wait_for(r"slow: it has run for 1 s, and is ended")
+        one.wait_for(r"slow: it has run for 3 s, and is ended")
         one.wait_for(r"slow: it ended with SIGTERM")
         slow = int(one.wait_for(r"cron\.slow\[\d+\]: slow (\d+)$")[1])
         until(lambda: not runs(slow))
