@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
 use crate::Body;
@@ -241,7 +241,8 @@ impl Error {
         &self.0.headers
     }
 
-    /// The response that a client sees: the status, a short page, and the error's headers.
+    /// The response that a client sees: the status, a short page, and the error's headers. Who is turned away for want of
+    /// room is told to come again in a second, where nothing else is said (`Retry-After`, RFC 9110 section 10.2.3).
     ///
     /// Meant for [`Turtle::infallible`](crate::Turtle::infallible) and for layers that replace it by a nicer page.
     pub fn into_response(self) -> Response<Body> {
@@ -255,10 +256,12 @@ impl Error {
         );
         let mut response = Response::new(Body::from(page));
         *response.status_mut() = status;
-        *response.headers_mut() = self.0.headers;
-        response
-            .headers_mut()
-            .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        let mut headers = self.0.headers;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        if self.0.kind == Kind::Overloaded {
+            headers.entry(RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
+        }
+        *response.headers_mut() = headers;
         response
     }
 }
@@ -326,9 +329,17 @@ mod tests {
     }
 
     #[test]
+    fn who_finds_no_room_is_told_when_to_come_again() {
+        let overloaded = || Error::new(Kind::Overloaded);
+        assert_eq!(overloaded().into_response().headers()[RETRY_AFTER], "1");
+        let later = overloaded().header(RETRY_AFTER, HeaderValue::from_static("7"));
+        assert_eq!(later.into_response().headers()[RETRY_AFTER], "7");
+    }
+
+    #[test]
     fn the_page_keeps_the_reason_to_itself() {
         let error = Error::new(Kind::NotFound).because("no route takes /admin on site shop");
-        let response = error.header(http::header::RETRY_AFTER, HeaderValue::from_static("1")).into_response();
+        let response = error.header(RETRY_AFTER, HeaderValue::from_static("1")).into_response();
         assert_eq!(response.status(), 404);
         assert_eq!(response.headers()["retry-after"], "1");
         let page = futures_util::FutureExt::now_or_never(crate::body::to_bytes(response.into_body(), 4096));

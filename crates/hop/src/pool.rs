@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use hawksbill_core::{Body, Error, Kind, Turtle, TurtleFuture};
 use http::Request;
-use http::header::{HeaderValue, RETRY_AFTER};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::call::{Call, Failure};
@@ -253,10 +252,7 @@ impl Inner {
 }
 
 fn overloaded(reason: String) -> Error {
-    Error::new(Kind::Overloaded)
-        .because(reason)
-        .retryable()
-        .header(RETRY_AFTER, HeaderValue::from_static("1"))
+    Error::new(Kind::Overloaded).because(reason).retryable()
 }
 
 /// Waits for the end of a connection without keeping it open.
