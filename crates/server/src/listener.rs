@@ -180,6 +180,14 @@ impl Listener {
         Ok(Self { sockets })
     }
 
+    /// Has the files of its Unix sockets removed at its end, as if it had made them: for a program that goes on where the
+    /// one that made them was.
+    pub fn own_files(&mut self) {
+        for socket in &mut self.sockets {
+            socket.file = socket.bound.path().and_then(SocketFile::of);
+        }
+    }
+
     /// Where it is, one entry for each socket. Never empty.
     pub fn addresses(&self) -> Vec<Bound> {
         self.sockets.iter().map(|socket| socket.bound.clone()).collect()

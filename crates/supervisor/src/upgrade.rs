@@ -19,6 +19,7 @@ use rustix::io::FdFlags;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
 use crate::actor::Actor;
@@ -135,6 +136,11 @@ impl std::fmt::Debug for Resume {
 }
 
 impl Supervisor {
+    /// A duplicate of the descriptor that a plan knows by this name.
+    pub fn descriptor(&self, name: &str) -> Option<OwnedFd> {
+        self.actor.descriptors.get(name)?.try_clone().ok()
+    }
+
     /// Goes on where a former program was. Needs a tokio runtime.
     ///
     /// # Errors
@@ -154,6 +160,17 @@ impl Supervisor {
         }
         Ok((supervisor, handle))
     }
+}
+
+/// What comes out of a pipe until its end; of much only the beginning.
+async fn read_all(pipe: Option<OwnedFd>) -> io::Result<String> {
+    const MOST: u64 = 64 << 10;
+    let pipe = pipe.ok_or_else(|| io::Error::other("it has no standard streams"))?;
+    let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe)?;
+    let mut text = Vec::new();
+    AsyncReadExt::take(&mut pipe, MOST).read_to_end(&mut text).await?;
+    tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 impl KeptProcess {
@@ -228,17 +245,16 @@ impl Actor {
         let mut command = StdCommand::new(&program.path);
         surround(&mut command, program);
         command.env(VARIABLE, file.as_raw_fd().to_string()).env(TRIAL, "1");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         command.preserved_fds(vec![file]);
         let mut child = command.spawn()?;
         drop(command);
-        let stdout = child.stdout.take().map(OwnedFd::from);
-        let mut stdout = tokio::net::unix::pipe::Receiver::from_owned_fd(
-            stdout.ok_or_else(|| io::Error::other("it has no standard output"))?,
-        )?;
-        let mut said = Vec::new();
-        let listening = tokio::io::AsyncReadExt::read_to_end(&mut stdout, &mut said);
-        let in_time = tokio::time::timeout(PATIENCE, listening).await.is_ok();
+        let (said, complained) =
+            (child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from));
+        let listening = async { tokio::try_join!(read_all(said), read_all(complained)) };
+        let heard = tokio::time::timeout(PATIENCE, listening).await;
+        let in_time = heard.is_ok();
+        let (said, complained) = heard.ok().transpose()?.unwrap_or_default();
         // It has closed its standard output, so it is about to end; nothing else reaps it while this task waits.
         let deadline = Instant::now() + if in_time { PATIENCE } else { Duration::ZERO };
         let status = loop {
@@ -250,10 +266,14 @@ impl Actor {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
-        let approved = String::from_utf8_lossy(&said).lines().any(|line| line.trim_end().ends_with(APPROVAL));
+        let approved = said.lines().any(|line| line.trim_end().ends_with(APPROVAL));
         match (in_time, status.success() && approved) {
             (true, true) => Ok(()),
-            (true, false) => Err(io::Error::other(format!("on trial it ended with {status}"))),
+            (true, false) => {
+                let complained = complained.trim_end();
+                let before = if complained.is_empty() { "" } else { ":\n" };
+                Err(io::Error::other(format!("on trial it ended with {status}{before}{complained}")))
+            }
             (false, _) => Err(io::Error::other("on trial it said nothing in time")),
         }
     }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use hawksbill_core::config::{ConfigError, Origin, Table, Value};
 use hawksbill_core::{Address, Registry};
+use hawksbill_supervisor::Resume;
 
 use self::flags::Flags;
 use self::screen::Screen;
@@ -38,6 +39,7 @@ pub fn main(
     registry: &Registry,
 ) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
+    let program: Vec<String> = program.into_iter().collect();
     // The supervisor speaks to these two, and people never do.
     match args.get(1).and_then(|word| word.to_str()) {
         Some(processes::WORKER) => {
@@ -46,6 +48,7 @@ pub fn main(
         Some(processes::LAUNCHER) => return told(Err(hawksbill_supervisor::launch().to_string())),
         _ => {}
     }
+    let again = again(&program, &args);
     let flags = Flags::new(registry);
     let matches = match command(&flags).try_get_matches_from(args) {
         Ok(matches) => matches,
@@ -56,7 +59,7 @@ pub fn main(
         }
     };
     match matches.subcommand() {
-        Some(("run", matches)) => told(run(matches, &flags, registry, program.into_iter().collect())),
+        Some(("run", matches)) => told(run(matches, &flags, registry, program, again)),
         Some(("check", matches)) => told(check(matches, &flags, registry)),
         Some(("reference", _)) => told(print(&reference::page(registry))),
         Some((command, matches)) => told(remote::run(command, matches)),
@@ -107,9 +110,27 @@ fn told(result: Result<(), String>) -> u8 {
     }
 }
 
-fn run(matches: &ArgMatches, flags: &Flags, registry: &Registry, program: Vec<String>) -> Result<(), String> {
+/// The command that does this again.
+fn again(program: &[String], args: &[OsString]) -> Vec<String> {
+    let args = args.iter().skip(1).map(|word| word.to_string_lossy().into_owned());
+    program.iter().cloned().chain(args).collect()
+}
+
+fn run(
+    matches: &ArgMatches,
+    flags: &Flags,
+    registry: &Registry,
+    program: Vec<String>,
+    again: Vec<String>,
+) -> Result<(), String> {
     let read = || load(matches, flags, registry).map_err(|error| error.to_string());
+    let resume = Resume::from_environment().map_err(|error| format!("cannot take over: {error}"))?;
     let config = read()?;
+    if let Some(resume) = resume.as_ref().filter(|resume| resume.is_trial()) {
+        return resume
+            .approve()
+            .map_err(|error| format!("cannot say that this program may take over: {error}"));
+    }
     log::begin(&config.settings, &config.dir)?;
     let screen = Screen::of(&config);
     let screen = Box::new(move |addresses: &[Address]| screen.with(addresses));
@@ -117,8 +138,8 @@ fn run(matches: &ArgMatches, flags: &Flags, registry: &Registry, program: Vec<St
         Some(target) => Subject::target(Path::new("."), target),
         None => Subject::file(named_file(matches)),
     };
-    let how = Supervised { program, subject, registry, read: &read, screen };
-    processes::supervise(config, how)
+    let how = Supervised { program, again, subject, registry, read: &read, screen };
+    processes::supervise(config, how, resume)
 }
 
 /// The configuration file, where it is named and where it is not.

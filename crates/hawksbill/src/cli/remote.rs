@@ -5,7 +5,7 @@ use std::env;
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use hawksbill_core::config::Duration as Span;
@@ -52,6 +52,9 @@ pub(super) fn commands() -> impl Iterator<Item = Command> {
             .arg(Arg::new("N").required(true).value_parser(value_parser!(u32).range(1..=1024)).help("How many")),
         Command::new("stop").about("End the gateway once the requests under way are answered").arg(
             Arg::new("now").long("now").action(ArgAction::SetTrue).help("Cut the requests under way"),
+        ),
+        Command::new("upgrade").about(
+            "Replace the program by the one that is installed now, and its processes, while the requests go on",
         ),
         Command::new("log-level").about("Log more or less from now on").arg(
             Arg::new("LEVEL").required(true).value_parser(["error", "warn", "info", "debug", "trace"]),
@@ -107,6 +110,7 @@ pub(super) fn run(command: &str, matches: &ArgMatches) -> Result<(), String> {
             "scale" => asked.scale().await,
             "stop" => asked.stop().await,
             "log-level" => asked.log_level().await,
+            "upgrade" => asked.upgrade().await,
             "logs" => asked.logs().await,
             _ => asked.stacks().await,
         };
@@ -265,6 +269,28 @@ impl Asked<'_> {
         say(&format!("the gateway has ended (pid {pid})\n"))
     }
 
+    /// The gateway becomes another program in the middle of the connection, under the same number and at the same socket.
+    async fn upgrade(&self) -> Result<(), Refused> {
+        let before: Report = self.client.get("/status", QUICK).await?;
+        match self.client.post::<Value>("/upgrade", &json!({})).await {
+            Ok(_) | Err(Refused::Broken(_)) => {}
+            Err(refused) => return Err(refused),
+        }
+        let mut answered = Instant::now();
+        loop {
+            match self.client.get::<Report>("/status", QUICK).await {
+                Ok(now) if now.pid != before.pid => {
+                    return Err(Refused::Broken("another gateway has taken its place".to_owned()));
+                }
+                Ok(now) if now.upgrades.count != before.upgrades.count => return upgraded(&now),
+                Ok(_) => answered = Instant::now(),
+                Err(refused) if answered.elapsed() > QUICK => return Err(refused),
+                Err(_) => {}
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     async fn log_level(&self) -> Result<(), Refused> {
         let level = self.matches.get_one::<String>("LEVEL").map_or("", String::as_str);
         self.client.post::<Value>("/log-level", &json!({ "level": level })).await?;
@@ -318,6 +344,17 @@ impl Asked<'_> {
             text.push_str("no process has answered\n");
         }
         say(&text)
+    }
+}
+
+fn upgraded(now: &Report) -> Result<(), Refused> {
+    let (version, pid) = (&now.hawksbill, now.pid);
+    match &now.upgrades.error {
+        None => say(&format!("hawksbill {version} serves (pid {pid})\n")),
+        Some(error) => {
+            let why = "has taken over, but its processes do not start; those of the former program serve on";
+            Err(Refused::Refusal(format!("hawksbill {version} {why}: {error}"), None))
+        }
     }
 }
 

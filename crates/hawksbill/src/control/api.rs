@@ -39,7 +39,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(15);
 const MOST_KEPT: f64 = 365.0 * 86_400.0;
 const MOST_WATCHED: f64 = 3600.0;
 
-const PATHS: [(&str, Method); 12] = [
+const PATHS: [(&str, Method); 13] = [
     ("/status", Method::GET),
     ("/config", Method::GET),
     ("/stacks", Method::GET),
@@ -50,6 +50,7 @@ const PATHS: [(&str, Method); 12] = [
     ("/rollback", Method::POST),
     ("/scale", Method::POST),
     ("/stop", Method::POST),
+    ("/upgrade", Method::POST),
     ("/log-level", Method::POST),
     ("/", Method::GET),
 ];
@@ -166,6 +167,7 @@ impl Api {
                 let ScaleBody { app, workers } = read(body).await?;
                 self.change(Change::Scale(app, workers)).await
             }
+            "/upgrade" => self.change(Change::Upgrade).await,
             "/stop" => self.stop(read_or::<StopBody>(body).await?.drain).await,
             "/log-level" => self.log_level(&read::<LevelBody>(body).await?.level),
             _ => Ok(ok(&json!({ "hawksbill": crate::VERSION, "pid": std::process::id() }))),
@@ -174,9 +176,9 @@ impl Api {
 
     async fn status(&self) -> Result<Report, Trouble> {
         let status = self.handle.status().await.ok_or_else(Trouble::ending)?;
-        let listen = self.facts.borrow().listen.clone();
+        let Facts { listen, upgrades, .. } = self.facts.borrow().clone();
         let report = Report::new(status, self.serves.clone(), listen, self.began.elapsed());
-        Ok(Report { cron: self.board.shown(), ..report })
+        Ok(Report { cron: self.board.shown(), upgrades, ..report })
     }
 
     /// The pool of an application, or of that name.

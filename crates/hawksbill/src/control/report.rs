@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cron::Shown;
+use crate::processes::Upgrades;
 
 /// A gateway. Times are seconds, sizes bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub(crate) struct Report {
     /// The commands that run at certain times.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) cron: BTreeMap<String, Shown>,
+    /// What came of upgrades of the program.
+    #[serde(default)]
+    pub(crate) upgrades: Upgrades,
 }
 
 /// What a gateway does.
@@ -109,6 +113,7 @@ impl Report {
             listen,
             pools: status.pools.into_iter().map(|(name, pool)| (name, pool.into())).collect(),
             cron: BTreeMap::new(),
+            upgrades: Upgrades::default(),
         }
     }
 
@@ -347,6 +352,7 @@ mod tests {
             listen: vec!["http://127.0.0.1:8000".into()],
             pools: [("shop".to_owned(), pool)].into(),
             cron: BTreeMap::new(),
+            upgrades: Upgrades::default(),
         }
     }
 

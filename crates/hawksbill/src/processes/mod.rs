@@ -7,6 +7,7 @@
 mod applications;
 mod crons;
 mod entrance;
+mod heir;
 mod plan;
 mod practice;
 mod private;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::LogLevel;
 
+pub(crate) use self::heir::Upgrades;
 pub(crate) use self::plan::Hosting;
 pub(crate) use self::practice::{Change, Deploy, Facts, Request};
 pub(crate) use self::supervise::{Supervised, supervise};

@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hawksbill_core::config::{Origin, Table, Value};
 use hawksbill_core::{Address, BuildError};
 use hawksbill_supervisor::{Applied, Apply, Failure, Handle, Kind, Plan};
 use http::StatusCode;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::Hosting;
+use super::heir::{self, Estate, Upgrades};
 use super::plan::Surroundings;
 use super::private::Private;
 use super::ready::{Signs, Watch};
@@ -34,6 +36,8 @@ pub(crate) enum Change {
     Scale(String, u32),
     /// A pool went back to an earlier generation.
     RolledBack(String, u64),
+    /// The program that is installed now takes this one's place.
+    Upgrade,
 }
 
 /// An application moves to another directory.
@@ -47,6 +51,22 @@ pub(crate) struct Deploy {
     pub(crate) probation: Duration,
 }
 
+/// Changes that a signal asks for; nobody waits for them.
+#[derive(Default)]
+pub(super) struct Asking {
+    pub(super) reload: Notify,
+    pub(super) upgrade: Notify,
+}
+
+impl Asking {
+    async fn next(&self) -> (Change, &'static str) {
+        tokio::select! {
+            () = self.reload.notified() => (Change::Reload(BTreeSet::new()), "SIGHUP"),
+            () = self.upgrade.notified() => (Change::Upgrade, "SIGUSR2"),
+        }
+    }
+}
+
 /// A change that somebody waits for.
 pub(crate) struct Request {
     pub(crate) change: Change,
@@ -54,13 +74,14 @@ pub(crate) struct Request {
 }
 
 /// What others may know of the configuration in practice.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Facts {
     /// The tree, as `hawksbill check` prints it.
     pub(crate) config: String,
     pub(crate) listen: Vec<String>,
     /// The pool of each application, and of its own name.
     pools: BTreeMap<String, String>,
+    pub(crate) upgrades: Upgrades,
 }
 
 impl Facts {
@@ -71,7 +92,7 @@ impl Facts {
 }
 
 /// Where an application was deployed: lies over what the file says.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 struct Deployed {
     dir: PathBuf,
     venv: Option<PathBuf>,
@@ -86,6 +107,16 @@ struct Base {
     dir: PathBuf,
 }
 
+/// What is known of the past, for a program that takes over.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Practised {
+    /// The tree ([`Value::carry`]) and the directory.
+    base: Option<(String, PathBuf)>,
+    deployed: Deployments,
+    history: Vec<(String, u64, Deployments)>,
+    facts: Facts,
+}
+
 pub(super) struct Practice<'a> {
     how: &'a Supervised<'a>,
     handle: Handle,
@@ -98,6 +129,9 @@ pub(super) struct Practice<'a> {
     history: BTreeMap<(String, u64), Deployments>,
     facts: watch::Sender<Facts>,
     jobs: watch::Sender<Jobs>,
+    began: Instant,
+    /// Whether a former program's processes are to be replaced first of all.
+    is_heir: bool,
 }
 
 /// What a change asks of the supervisor.
@@ -105,6 +139,8 @@ pub(super) struct Practice<'a> {
 struct Manner {
     /// The applications whose processes are replaced in any case; all, if none is named.
     force: BTreeSet<String>,
+    /// All workers are replaced: they are those of another program.
+    whole: bool,
     keep: Duration,
     probation: Duration,
 }
@@ -122,7 +158,79 @@ impl<'a> Practice<'a> {
             history: BTreeMap::new(),
             facts: watch::Sender::new(Facts::default()),
             jobs: watch::Sender::new(Jobs::default()),
+            began: Instant::now(),
+            is_heir: false,
         }
+    }
+
+    /// Goes on where a former program was: its processes serve.
+    pub(super) fn resume(&mut self, estate: Estate, sockets: Sockets) -> Result<(), String> {
+        self.began = estate.began();
+        self.is_heir = true;
+        self.sockets = sockets;
+        self.private = Private::take_over(estate.private);
+        let Practised { base, deployed, history, facts } = estate.practised;
+        let strange = |error: serde_json::Error| {
+            format!("the configuration that the former program has left is not understood: {error}")
+        };
+        self.base = match base {
+            Some((tree, dir)) => Some(Base { tree: Value::carried(&tree).map_err(strange)?, dir }),
+            None => None,
+        };
+        self.deployed = deployed;
+        self.history =
+            history.into_iter().map(|(pool, generation, then)| ((pool, generation), then)).collect();
+        self.facts.send_replace(facts);
+        // Until the new configuration is in practice the former one's jobs and signs count.
+        let former = self.base().and_then(|base| self.read(&base, over(&self.deployed)));
+        let former =
+            former.and_then(|config| Shown::of(config).map_err(|error| Trouble::unfit(error.to_string())));
+        if let Ok(Shown { config, hosting, .. }) = former {
+            self.watch.replace(Signs::of(&config));
+            self.jobs.send_replace(hosting.jobs());
+        }
+        Ok(())
+    }
+
+    /// When the gateway began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Has the installed program take over. Comes back with a failure only.
+    async fn upgrade(&mut self) -> Trouble {
+        let practised = Practised {
+            base: self.base.as_ref().map(|base| (base.tree.carry(), base.dir.clone())),
+            deployed: self.deployed.clone(),
+            history: (self.history.iter())
+                .map(|((pool, generation), then)| (pool.clone(), *generation, then.clone()))
+                .collect(),
+            facts: self.facts.borrow().clone(),
+        };
+        let estate = Estate::new(self.sockets.kept(), self.private.dirs(), practised, self.began);
+        let note = match serde_json::to_value(&estate) {
+            Ok(note) => note,
+            Err(error) => return Trouble::unfit(format!("what is known cannot be handed over: {error}")),
+        };
+        let program = heir::program(&self.how.again);
+        let failure = self.handle.upgrade(program, note).await;
+        let trouble = Trouble::failed(StatusCode::CONFLICT, failure);
+        let said = trouble.text();
+        tracing::error!(target: "hawksbill::server", "the program was not replaced, this one goes on: {said}");
+        trouble
+    }
+
+    /// Replaces the processes of the former program.
+    async fn inherit(&mut self) {
+        let why = format!("hawksbill {} has taken over", crate::VERSION);
+        tracing::info!(target: "hawksbill::server", "{why}: loading the configuration and starting new processes");
+        let manner = Manner { whole: true, probation: PROBATION, ..Manner::default() };
+        let error = told(self.reload(manner).await).err();
+        let error = error.map(|trouble| trouble.text().to_owned());
+        self.facts.send_modify(|facts| {
+            facts.upgrades = Upgrades { count: facts.upgrades.count.saturating_add(1), error };
+        });
+        self.is_heir = false;
     }
 
     pub(super) fn facts(&self) -> watch::Receiver<Facts> {
@@ -153,9 +261,14 @@ impl<'a> Practice<'a> {
     pub(super) async fn obey(
         &mut self,
         mut requests: mpsc::Receiver<Request>,
-        hangup: &Notify,
+        signals: &Asking,
         around: impl Fn(bool),
     ) {
+        if self.is_heir {
+            around(true);
+            self.inherit().await;
+            around(false);
+        }
         loop {
             tokio::select! {
                 Some(Request { change, reply }) = requests.recv() => {
@@ -165,10 +278,10 @@ impl<'a> Practice<'a> {
                     // Who asked may have left.
                     let _ = reply.send(answer);
                 }
-                () = hangup.notified() => {
+                (change, why) = signals.next() => {
                     around(true);
                     // A failure is in the log.
-                    let _ = self.make(Change::Reload(BTreeSet::new()), "SIGHUP").await;
+                    let _ = self.make(change, why).await;
                     around(false);
                 }
             }
@@ -181,7 +294,8 @@ impl<'a> Practice<'a> {
                 let names = apps.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
                 let what = if names.is_empty() { "the applications" } else { &names };
                 tracing::info!(target: "hawksbill::server", "{why}: loading the configuration and {what} again");
-                let applied = self.reload(apps).await;
+                let manner = Manner { force: apps, probation: PROBATION, ..Manner::default() };
+                let applied = self.reload(manner).await;
                 told(applied)
             }
             Change::Deploy(deploy) => {
@@ -198,10 +312,14 @@ impl<'a> Practice<'a> {
                 tracing::info!(target: "hawksbill::server", "{pool}: back to generation {generation}");
                 Ok(json!({ "generation": generation, "pools": [pool] }))
             }
+            Change::Upgrade => {
+                tracing::info!(target: "hawksbill::server", "{why}: the installed program takes over");
+                Err(self.upgrade().await)
+            }
         }
     }
 
-    async fn reload(&mut self, apps: BTreeSet<String>) -> Result<Applied, Trouble> {
+    async fn reload(&mut self, manner: Manner) -> Result<Applied, Trouble> {
         let mut config = (self.how.read)().map_err(Trouble::unfit)?;
         let base = Base::of(&config);
         let mut deployed = self.deployed.clone();
@@ -209,8 +327,7 @@ impl<'a> Practice<'a> {
         if let Some(base) = base.as_ref().filter(|_| !deployed.is_empty()) {
             config = self.read(base, over(&deployed))?;
         }
-        let applied =
-            self.apply(config, Manner { force: apps, probation: PROBATION, ..Manner::default() }).await?;
+        let applied = self.apply(config, manner).await?;
         self.base = base;
         self.remember(deployed, &applied);
         Ok(applied)
@@ -229,7 +346,7 @@ impl<'a> Practice<'a> {
         self.is_python(&base, &app)?;
         deployed.insert(app.clone(), Deployed { dir, venv });
         let config = self.read(&base, over(&deployed))?;
-        let manner = Manner { force: BTreeSet::from([app]), keep, probation };
+        let manner = Manner { force: BTreeSet::from([app]), whole: false, keep, probation };
         let applied = self.apply(config, manner).await?;
         self.remember(deployed, &applied);
         Ok(applied)
@@ -306,9 +423,12 @@ impl<'a> Practice<'a> {
         let around = Surroundings { program: &self.how.program, sockets: names, private: &mut self.private };
         let plan = hosting.plan(&config, around).map_err(failed)?;
         let pools = pools(&plan, &config);
-        let Manner { force, keep, probation } = manner;
+        let Manner { force, whole, keep, probation } = manner;
         // The supervisor cannot see whether the code has changed.
-        let force = if force.is_empty() {
+        let force = if whole {
+            let workers = plan.pools.iter().filter(|(_, pool)| pool.kind == Kind::Workers);
+            workers.map(|(name, _)| name.clone()).collect()
+        } else if force.is_empty() {
             hosting.with_code()
         } else {
             let known = || pools.keys().map(String::as_str);
@@ -326,7 +446,8 @@ impl<'a> Practice<'a> {
         self.sockets.take_over(opened);
         self.jobs.send_replace(hosting.jobs());
         let listen = self.sockets.addresses().iter().map(crate::cli::url).collect();
-        self.facts.send_replace(Facts { config: text, listen, pools });
+        let upgrades = self.facts.borrow().upgrades.clone();
+        self.facts.send_replace(Facts { config: text, listen, pools, upgrades });
         Ok(applied)
     }
 

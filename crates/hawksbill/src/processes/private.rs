@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use hawksbill_core::BuildError;
 use hawksbill_supervisor::Identity;
+use serde::{Deserialize, Serialize};
 
 /// The longest path of a Unix socket, in bytes (`sockaddr_un`, with a zero at its end).
 const MOST_PATH: usize = 107;
@@ -23,7 +24,11 @@ const TRIES: u32 = 1000;
 
 /// The directories. They are removed with this.
 #[derive(Default)]
-pub(super) struct Private {
+pub(super) struct Private(Dirs);
+
+/// Where they are.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Dirs {
     root: Option<PathBuf>,
     /// By the names of the applications. A name keeps its directory over all reloads: a worker's is part of what it was
     /// started with.
@@ -31,14 +36,25 @@ pub(super) struct Private {
 }
 
 impl Private {
+    /// Those of a former program.
+    pub(super) fn take_over(dirs: Dirs) -> Self {
+        Self(dirs)
+    }
+
+    /// Where they are, for a program that takes over.
+    pub(super) fn dirs(&self) -> Dirs {
+        self.0.clone()
+    }
+
     /// The directory of an application, made if this is the first time, and belonging to who runs it.
     pub(super) fn dir(&mut self, app: &str, identity: &Identity) -> Result<PathBuf, BuildError> {
-        let root = match &self.root {
+        let Dirs { root, dirs } = &mut self.0;
+        let root = match root {
             Some(root) => root.clone(),
-            None => self.root.insert(root()?).clone(),
+            None => root.insert(make_root()?).clone(),
         };
-        let known = self.dirs.len();
-        let dir = self.dirs.entry(app.to_owned()).or_insert_with(|| root.join(known.to_string())).clone();
+        let known = dirs.len();
+        let dir = dirs.entry(app.to_owned()).or_insert_with(|| root.join(known.to_string())).clone();
         let failed = |error: io::Error| {
             let message = format!("cannot make the directory {} for the application's socket", dir.display());
             BuildError::new(message).caused_by(error).within(format!("apps.{app}"))
@@ -57,7 +73,7 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        if let Some(root) = &self.root {
+        if let Some(root) = &self.0.root {
             // Whoever is left to connect to them has ended.
             let _ = std::fs::remove_dir_all(root);
         }
@@ -66,7 +82,7 @@ impl Drop for Private {
 
 /// Makes the directory around them, at the first place where that can be done. Others may pass through, since the
 /// applications of other users have to, and find nothing that they can enter.
-fn root() -> Result<PathBuf, BuildError> {
+fn make_root() -> Result<PathBuf, BuildError> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let places = std::iter::once(PathBuf::from("/run")).chain(runtime).chain([std::env::temp_dir()]);
     let mut failures = Vec::new();

@@ -1,16 +1,23 @@
 //! The listening sockets: opened by the supervisor once, inherited by every worker.
 
 use std::collections::BTreeSet;
+use std::error::Error;
+use std::os::fd::OwnedFd;
 
 use hawksbill_core::config::Listen;
 use hawksbill_core::{Address, BuildError};
 use hawksbill_server::Listener;
 use hawksbill_supervisor::Descriptors;
 use hawksbill_supervisor::child::Child;
+use serde::{Deserialize, Serialize};
 
 /// The sockets of the configuration that is in force.
 #[derive(Default)]
 pub(super) struct Sockets(Vec<(Listen, Listener)>);
+
+/// The sockets as a program that takes over finds them: how the configuration calls each, and how many there are.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Kept(Vec<(String, usize)>);
 
 /// The sockets of the configuration that is to come.
 pub(super) struct Next {
@@ -24,6 +31,37 @@ pub(super) struct Next {
 }
 
 impl Sockets {
+    /// Those of a former program. The files of Unix sockets are removed at the end of this one.
+    pub(super) fn resume(
+        kept: Kept,
+        find: impl Fn(&str) -> Option<OwnedFd>,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let mut all = Vec::new();
+        for (text, count) in kept.0 {
+            let listen: Listen = text.parse()?;
+            let descriptors: Vec<_> = (0..count).map_while(|index| find(&name(&listen, index))).collect();
+            if descriptors.len() < count {
+                return Err(format!("the socket {text} was not handed over").into());
+            }
+            let mut listener = Listener::from_descriptors(descriptors)?;
+            if let Listen::Unix(_) = listen {
+                listener.own_files();
+            }
+            all.push((listen, listener));
+        }
+        Ok(Self(all))
+    }
+
+    /// For a program that takes over.
+    pub(super) fn kept(&self) -> Kept {
+        Kept(
+            self.0
+                .iter()
+                .map(|(listen, listener)| (listen.to_string(), listener.addresses().len()))
+                .collect(),
+        )
+    }
+
     /// Opens what is not open yet. Nothing changes until the result is [taken over](Self::take_over).
     pub(super) fn next(&self, wanted: Vec<Listen>) -> Result<Next, BuildError> {
         let failed = |error: &dyn std::fmt::Display| BuildError::new(error.to_string()).within("listen");

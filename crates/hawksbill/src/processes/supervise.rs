@@ -1,17 +1,19 @@
 //! The supervisor's side: a configuration is put into practice, signals are obeyed, what happens is told.
 
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hawksbill_core::{Address, Registry};
 use hawksbill_supervisor::systemd::Notifier;
-use hawksbill_supervisor::{Descriptors, Event, Handle, Of, Received, Settings, Signals, Supervisor};
+use hawksbill_supervisor::{Descriptors, Event, Handle, Of, Received, Resume, Settings, Signals, Supervisor};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::practice::Practice;
+use super::heir::Estate;
+use super::practice::{Asking, Practice};
 use super::ready::{self, Watch};
+use super::sockets::Sockets;
 use crate::config::LogLevel;
 use crate::control::{Api, Control, Subject};
 use crate::cron::{self, Board};
@@ -22,8 +24,10 @@ const WAITING: usize = 16;
 
 /// What the command line gives.
 pub(crate) struct Supervised<'a> {
-    /// How this program is started again.
+    /// How this program is started again, without arguments.
     pub(crate) program: Vec<String>,
+    /// How it was started.
+    pub(crate) again: Vec<String>,
     /// What is served, for the name of the control socket.
     pub(crate) subject: Subject,
     pub(crate) registry: &'a Registry,
@@ -37,7 +41,7 @@ pub(crate) struct Supervised<'a> {
 ///
 /// # Errors
 /// When it does not start.
-pub(crate) fn supervise(config: Config, how: Supervised<'_>) -> Result<(), String> {
+pub(crate) fn supervise(config: Config, how: Supervised<'_>, resume: Option<Resume>) -> Result<(), String> {
     let failed = |error: io::Error| format!("cannot start the runtime: {error}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
@@ -45,13 +49,27 @@ pub(crate) fn supervise(config: Config, how: Supervised<'_>) -> Result<(), Strin
         let control = Control::open(&config.settings.control, &how.subject, &config.dir)?;
         let (watch, seen) = Watch::new();
         let settings = Settings { lines: Some(watch.lines()), ..Settings::default() };
-        let supervisor = Supervisor::new(settings, Descriptors::new());
+        let estate = resume.as_ref().map(Estate::of).transpose()?;
+        let supervisor = match resume {
+            Some(resume) => Supervisor::resume(settings, resume),
+            None => Supervisor::new(settings, Descriptors::new()),
+        };
         let (supervisor, handle) =
             supervisor.map_err(|error| format!("cannot look after processes: {error}"))?;
+        let mut practice = Practice::new(&how, handle.clone(), watch.clone());
+        let config = match estate {
+            Some(mut estate) => {
+                let kept = std::mem::take(&mut estate.sockets);
+                let sockets = Sockets::resume(kept, |name| supervisor.descriptor(name));
+                let sockets = sockets.map_err(|error| format!("cannot take over: {error}"))?;
+                practice.resume(estate, sockets)?;
+                None
+            }
+            None => Some(config),
+        };
         let supervisor = tokio::spawn(supervisor.run());
         let telling = tokio::spawn(tell(handle.events()));
-        let looking = tokio::spawn(ready::look(watch.clone(), seen, handle.clone()));
-        let practice = Practice::new(&how, handle.clone(), watch);
+        let looking = tokio::spawn(ready::look(watch, seen, handle.clone()));
         let board = Board::default();
         let timing = tokio::spawn(cron::keep(practice.jobs(), handle.clone(), board.clone()));
         let (changes, requests) = mpsc::channel(WAITING);
@@ -62,7 +80,7 @@ pub(crate) fn supervise(config: Config, how: Supervised<'_>) -> Result<(), Strin
             let (serves, facts) = (how.subject.to_string(), practice.facts());
             let api = Api {
                 handle: handle.clone(),
-                began: Instant::now(),
+                began: practice.began(),
                 serves,
                 facts,
                 changes,
@@ -100,30 +118,33 @@ struct Running<'a> {
 enum Word {
     End(&'static str, bool),
     Reload,
+    Upgrade,
 }
 
 impl Running<'_> {
     async fn run(
         &mut self,
-        config: Config,
+        config: Option<Config>,
         mut practice: Practice<'_>,
         requests: mpsc::Receiver<super::Request>,
     ) -> Result<(), String> {
-        let started = tokio::select! {
-            started = practice.start(config) => started,
-            name = self.ending() => Err(format!("{name} before the applications had started")),
-        };
-        if let Err(error) = started {
-            self.handle.stop(false).await;
-            return Err(error);
+        if let Some(config) = config {
+            let started = tokio::select! {
+                started = practice.start(config) => started,
+                name = self.ending() => Err(format!("{name} before the applications had started")),
+            };
+            if let Err(error) = started {
+                self.handle.stop(false).await;
+                return Err(error);
+            }
+            self.say_ready(&practice.addresses());
         }
-        self.say_ready(&practice.addresses());
-        let hangup = Notify::new();
+        let asking = Asking::default();
         let notifier = std::mem::take(&mut self.notifier);
         let around = |begins: bool| if begins { notifier.reloading() } else { notifier.ready("serving") };
         tokio::select! {
-            () = practice.obey(requests, &hangup, around) => {}
-            () = self.until_ended(&hangup, &notifier) => {}
+            () = practice.obey(requests, &asking, around) => {}
+            () = self.until_ended(&asking, &notifier) => {}
         }
         Ok(())
     }
@@ -146,7 +167,7 @@ impl Running<'_> {
         self.notifier.ready("serving");
     }
 
-    async fn until_ended(&mut self, hangup: &Notify, notifier: &Notifier) {
+    async fn until_ended(&mut self, asking: &Asking, notifier: &Notifier) {
         let mut ending = false;
         let watchdog = notifier.watchdog();
         let mut alive = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3600)));
@@ -169,7 +190,8 @@ impl Running<'_> {
                         end(handle, &format!("{name}{again}"), drain && !ending);
                         ending = true;
                     }
-                    Word::Reload => hangup.notify_one(),
+                    Word::Reload => asking.reload.notify_one(),
+                    Word::Upgrade => asking.upgrade.notify_one(),
                 },
             }
         }
@@ -192,7 +214,8 @@ async fn word(signals: &mut Signals, stop: &mut mpsc::Receiver<bool>) -> Word {
             signal = signals.next() => match signal {
                 Received::Terminate | Received::Interrupt => return Word::End(signal.name(), true),
                 Received::Reload => return Word::Reload,
-                Received::User1 | Received::User2 => {}
+                Received::User2 => return Word::Upgrade,
+                Received::User1 => {}
             },
             Some(drain) = stop.recv() => return Word::End("hawksbill stop", drain),
         }
