@@ -89,20 +89,27 @@ impl Flags {
         table(&self.settings, matches)
     }
 
-    /// The application that TARGET names, and its name in the configuration: its module's first part.
-    pub(super) fn app(&self, matches: &ArgMatches, target: &str) -> Result<(String, Value), ConfigError> {
+    /// The application that TARGET or a project names, and its name in the configuration: its module's first part.
+    /// `kind` is what the project knows of it.
+    pub(super) fn app(
+        &self,
+        matches: &ArgMatches,
+        target: &str,
+        kind: Option<&'static str>,
+    ) -> Result<(String, Table), ConfigError> {
         if self.app.is_empty() {
             let message = "this build of hawksbill hosts no Python; use a configuration file, with -c FILE";
             return Err(ConfigError::new(Origin::named("TARGET"), message));
         }
-        let kind = CHOSEN.into_iter().find(|kind| matches.get_flag(kind)).unwrap_or(LOOKED_AT);
+        let chosen = CHOSEN.into_iter().find(|kind| matches.get_flag(kind));
+        let kind = chosen.or(kind).unwrap_or(LOOKED_AT);
         let mut app = Table::new();
         app.insert(kind, Origin::named("TARGET"), Value::string(target, Origin::named("TARGET")));
         for (key, origin, value) in table(&self.app, matches) {
             app.insert(key, origin, value);
         }
         let name = target.split([':', '.']).next().filter(|name| !name.is_empty()).unwrap_or("app");
-        Ok((name.to_owned(), Value::new(app, Origin::named("TARGET"))))
+        Ok((name.to_owned(), app))
     }
 
     /// The place of a flag that concerns an application, if one was given on the command line.

@@ -1,11 +1,14 @@
 //! The command line. Every flag is a key of the configuration and has an environment variable; flags win over the
 //! environment, the environment wins over the file.
 
+mod dotenv;
 mod flags;
+mod project;
 mod reference;
 mod remote;
 mod screen;
 
+use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +19,7 @@ use hawksbill_core::{Address, Registry};
 use hawksbill_supervisor::Resume;
 
 use self::flags::Flags;
+use self::project::Project;
 use self::screen::Screen;
 use crate::control::Subject;
 use crate::processes::{self, Hosting, Supervised};
@@ -69,7 +73,10 @@ pub fn main(
 
 fn command(flags: &Flags) -> Command {
     let target = Arg::new("TARGET")
-        .help("The application, as module:attribute. Without it: the configuration file")
+        .help(
+            "The application, as module:attribute. Without it: the configuration file, else what is found in this \
+             directory",
+        )
         .conflicts_with("config");
     let file = config_file();
     let with_flags = |command: Command| command.arg(target.clone()).arg(file.clone()).args(flags.args());
@@ -132,9 +139,17 @@ fn run(
             .map_err(|error| format!("cannot say that this program may take over: {error}"));
     }
     log::begin(&config.settings, &config.dir)?;
+    let project = found(matches).map_err(|error| error.to_string())?;
+    if let Some(project) = &project {
+        tracing::info!("{}", project.said());
+        if let Some(warning) = project.warning() {
+            tracing::warn!("{warning}");
+        }
+    }
     let screen = Screen::of(&config);
     let screen = Box::new(move |addresses: &[Address]| screen.with(addresses));
-    let subject = match matches.get_one::<String>("TARGET") {
+    let target = matches.get_one::<String>("TARGET").map(String::as_str);
+    let subject = match target.or_else(|| project.as_ref().map(Project::target)) {
         Some(target) => Subject::target(Path::new("."), target),
         None => Subject::file(named_file(matches)),
     };
@@ -164,11 +179,31 @@ fn print(text: &str) -> Result<(), String> {
     io::stdout().write_all(text.as_bytes()).map_err(|error| format!("cannot write: {error}"))
 }
 
+/// The project in this directory, where neither an application nor a file is named and there is no file.
+fn found(matches: &ArgMatches) -> Result<Option<Project>, ConfigError> {
+    let named = matches.contains_id("config") || matches.get_one::<String>("TARGET").is_some();
+    if named || named_file(matches).exists() {
+        return Ok(None);
+    }
+    let variable = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    Project::look(Path::new("."), variable)
+}
+
 fn load(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<Config, ConfigError> {
     let mut over = flags.settings(matches);
-    let config = if let Some(target) = matches.get_one::<String>("TARGET") {
-        let (name, app) = flags.app(matches, target)?;
+    let project = found(matches)?;
+    let app = match (matches.get_one::<String>("TARGET"), &project) {
+        (Some(target), _) => Some(flags.app(matches, target, None)?),
+        (None, Some(project)) => {
+            let (name, mut app) = flags.app(matches, project.target(), project.kind())?;
+            project.complete(&mut app);
+            Some((name, app))
+        }
+        (None, None) => None,
+    };
+    let config = if let Some((name, app)) = app {
         let site = Table::from_iter([("/", Value::string(&name, Origin::named("TARGET")))]);
+        let app = Value::new(app, Origin::named("TARGET"));
         over.insert("apps", Origin::unknown(), Value::from(Table::from_iter([(name, app)])));
         over.insert("sites", Origin::unknown(), Value::from(Table::from_iter([("*", Value::from(site))])));
         Config::from_value(Value::from(over), ".", registry)
@@ -180,9 +215,7 @@ fn load(matches: &ArgMatches, flags: &Flags, registry: &Registry) -> Result<Conf
         }
         let file = named_file(matches);
         if !matches.contains_id("config") && !file.exists() {
-            let message = format!(
-                "there is no {DEFAULT_FILE} in this directory; name an application, as in 'hawksbill run module:attribute', or a file with -c FILE"
-            );
+            let message = project::nothing(Path::new("."), DEFAULT_FILE);
             return Err(ConfigError::new(Origin::unknown(), message));
         }
         Config::load(file, over, registry)
