@@ -13,9 +13,17 @@ use crate::handle::Failure;
 use crate::plan::{Pool, Size};
 use crate::process::Process;
 use crate::status::{PoolStatus, State};
+use crate::wire::Beat;
 
 /// How long the load must be too high until there is one more process.
 const PRESSED: Duration = Duration::from_secs(2);
+
+/// The part of the slots that is in use, on average, where a pool is full: between two requests a slot is empty.
+const FULL: f64 = 0.9;
+
+/// The part of the slots of one process fewer that may be in use where that one can go. Less than what makes a pool
+/// full: otherwise it would be pressed again at once.
+const FITS: f64 = 0.8;
 
 /// A pool as it runs.
 pub(crate) struct Running {
@@ -165,14 +173,16 @@ impl Running {
             (self.pressed_since, self.idle_since) = (None, None);
             return None;
         }
-        let busy: u32 = serving.iter().map(|process| process.beat.busy).sum();
+        // Not the most that each had: few requests, spread over all, give each its most at another moment.
+        let load = |beat: &Beat| beat.load.unwrap_or_else(|| f64::from(beat.busy));
+        let load: f64 = serving.iter().map(|process| load(&process.beat)).sum();
         let waiting: u32 = serving.iter().map(|process| process.beat.waiting).sum();
-        let is_full = waiting > 0 || busy >= slots.saturating_mul(count);
-        // With room left: otherwise it would be pressed again at once.
-        let fits_fewer = waiting == 0 && busy < slots.saturating_mul(count.saturating_sub(1));
+        let room = |count: u32| f64::from(slots) * f64::from(count);
+        let is_full = waiting > 0 || load >= FULL * room(count);
+        let fits_fewer = waiting == 0 && load < FITS * room(count.saturating_sub(1));
         let since = |is: bool, since: Option<Instant>| is.then(|| since.unwrap_or(now));
         self.pressed_since = since(is_full, self.pressed_since);
-        self.idle_since = since(fits_fewer || busy == 0, self.idle_since);
+        self.idle_since = since(fits_fewer || load <= 0.0, self.idle_since);
         let lasted = |since: Option<Instant>, long| since.is_some_and(|since| now >= since + long);
         let target = if lasted(self.pressed_since, PRESSED) && count < max {
             count + 1

@@ -63,6 +63,10 @@ pub struct Beat {
     pub requests: u64,
     /// Requests under way: the most at once since the last beat.
     pub busy: u32,
+    /// Requests under way: how many there were on average since the last beat. A process that does not say is taken to
+    /// have had its most all the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<f64>,
     /// How many it can work on at once. 0: it does not say, and the pool is not scaled by it.
     pub slots: u32,
     /// Requests that wait for one of the slots.

@@ -211,6 +211,9 @@ async fn a_pool_follows_its_load() {
         }
     };
     under_load(beat(4, 9), 3).await;
+    // Each has its most now and then, and little all in all.
+    under_load(json!({"beat": {"busy": 4, "load": 0.5, "slots": 4}}), 1).await;
+    under_load(beat(4, 9), 2).await;
     under_load(beat(0, 0), 1).await;
     running.handle.scale("shop", 2).await.unwrap();
     running.whole("shop", 2).await;

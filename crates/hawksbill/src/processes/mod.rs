@@ -12,6 +12,7 @@ mod plan;
 mod practice;
 mod private;
 mod programs;
+mod pulse;
 mod ready;
 mod services;
 mod sockets;

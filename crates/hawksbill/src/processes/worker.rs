@@ -9,20 +9,19 @@ use hawksbill_core::config::{Listen, Value};
 use hawksbill_core::{Address, Body, BuildError, Connection, Peer, Registry, Scheme, Turtle, Vitals};
 use hawksbill_server::Listener;
 use hawksbill_supervisor::child::{Child, Orders, Reporter};
-use hawksbill_supervisor::{Beat, Member, Order};
+use hawksbill_supervisor::{Member, Order};
 use http::Request;
 use http::header::HOST;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use super::applications::Applications;
 use super::entrance::{Entrance, Hop, Shutdown};
+use super::pulse::{LOOK, Pulse};
 use super::{Payload, Probe, Role, sockets};
 use crate::gateway::Ready;
 use crate::{Config, Gateway, log};
-
-/// How often a worker says how it is.
-const BEAT: Duration = Duration::from_secs(1);
 
 /// How long to wait before an application that is not ready is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -223,18 +222,6 @@ async fn is_ready(app: &Turtle, probe: &Probe) -> Result<(), BuildError> {
     }
 }
 
-fn beat_of(vitals: &Vitals) -> Beat {
-    let sample = vitals.sample();
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    Beat {
-        requests: sample.begun,
-        busy: count(sample.most),
-        slots: count(sample.slots),
-        waiting: count(sample.waiting),
-        ..Beat::default()
-    }
-}
-
 /// How it comes to the end.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
@@ -279,7 +266,9 @@ struct Serving {
 
 impl Serving {
     async fn obey(&mut self, orders: &mut Inbox, mut terminate: Signal) -> Result<End, BuildError> {
-        let mut beat = tokio::time::interval(BEAT);
+        let mut pulse = Pulse::new(self.vitals.clone());
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 order = orders.next() => match order {
@@ -301,7 +290,9 @@ impl Serving {
                     }
                 },
                 _ = terminate.recv() => return Ok(End::Drain),
-                _ = beat.tick() => self.reporter.beat(beat_of(&self.vitals)),
+                _ = look.tick() => if let Some(beat) = pulse.look() {
+                    self.reporter.beat(beat);
+                },
                 Some(_) = self.opened.join_next() => {}
             }
         }
