@@ -178,12 +178,13 @@ async fn who_ended_well_may_stay_away() {
 async fn its_own_signal_ends_it_and_force_ends_all_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let pids = dir.path().join("pids");
+    // Not QUIT, which a test that was started in the background ignores, and so does what it starts.
     let script = format!(
-        "trap 'echo quit >>{0}' QUIT; trap '' TERM; sh -c 'trap \"\" TERM; sleep 77' & echo $! >>{0};
-         setsid sh -c 'echo $$ >>{0}; exec sleep 78' & wait; wait; wait; while :; do sleep 1; done",
+        "trap 'echo quit >>{0}' USR1; trap '' TERM; sh -c 'trap \"\" TERM; sleep 77' & echo $! >>{0};
+         setsid sh -c 'echo $$ >>{0}; exec sleep 78' & while :; do sleep 0.05; done",
         pids.display()
     );
-    let stubborn = Pool { stop_signal: 3, stop_timeout: Duration::from_millis(500), ..service(&script) };
+    let stubborn = Pool { stop_signal: 10, stop_timeout: Duration::from_secs(2), ..service(&script) };
     let mut running = supervise();
     running.apply([("stubborn", stubborn)]).await.unwrap();
     let children: Vec<u32> = until(|| async {
