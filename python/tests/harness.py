@@ -28,7 +28,7 @@ READY = re.compile(r"^hawksbill: listening on (?P<url>\S+)", re.MULTILINE)
 COMMAND = [sys.executable, "-m", "hawksbill"]
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
-LIFE_SECONDS = 300.0
+LIFE_SECONDS = 1800.0
 """After this a server is killed, whatever the test still wanted of it."""
 
 
