@@ -288,7 +288,9 @@ def readable_python(directory: Path) -> Path:
 
 def test_an_application_of_another_user(public: Path) -> None:
     home = readable_python(public)
-    keys = f"user = '{NOBODY}'\nworkers = 2\nvenv = '{home}'"
+    # An interpreter may look for its library where it was built.
+    where = f"env = {{ LD_LIBRARY_PATH = '{home}/lib' }}"
+    keys = f"user = '{NOBODY}'\nworkers = 2\nvenv = '{home}'\n{where}"
     config = configure(public, keys)
     if os.geteuid() != 0:
         command = [*COMMAND, "run", "-c", str(config)]
