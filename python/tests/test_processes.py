@@ -158,10 +158,10 @@ def test_readiness_is_asked_before_a_generation_serves(start: Callable[..., Serv
             start_response(status, [])
             return [b"1"]
         """
-    server = start("--ready", "/ready", "--start-timeout", "2s")
+    server = start("--ready", "/ready", "--start-timeout", "5s")
     write(project, 1, answers)
     server.process.send_signal(signal.SIGHUP)
-    server.wait_for("the old generation goes on")
+    server.wait_for("the old generation goes on", 30)
     assert "/ready answers 503" in server.output()
     assert httpx.get(server.base, trust_env=False).text == "0"
 
