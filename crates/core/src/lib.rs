@@ -11,6 +11,7 @@
 //! | [`AppKind`], [`LayerKind`], [`Registry`] | what a configuration may name |
 //! | [`Builder`], [`Generation`] | from configuration to running turtles |
 //! | [`Vitals`] | what a generation says of itself while it serves |
+//! | [`Meter`], [`Reading`] | how often and how fast something answers |
 //! | [`config`] | configuration values and their errors |
 
 pub mod body;
@@ -18,9 +19,12 @@ mod builder;
 pub mod config;
 mod drain;
 mod error;
+mod histogram;
 mod kind;
+mod meter;
 mod mount;
 mod peer;
+mod readiness;
 mod registry;
 pub mod time;
 mod turtle;
@@ -31,9 +35,12 @@ pub use body::Body;
 pub use builder::{BuildError, Builder, Driver, Generation};
 pub use drain::Draining;
 pub use error::{BoxError, Error, Kind, Side};
+pub use histogram::Latencies;
 pub use kind::{AnyLayer, App, AppKind, LayerKind};
+pub use meter::{Meter, Reading};
 pub use mount::Mount;
 pub use peer::{Address, Connection, Forwarded, Peer, Scheme};
+pub use readiness::{Readiness, Routine};
 pub use registry::{AppEntry, LayerEntry, Registry, RegistryError};
 pub use turtle::{InfallibleFuture, InfallibleTurtle, IntoTurtle, Turtle, TurtleFuture};
 pub use upgrade::{Upgrade, Upgraded};

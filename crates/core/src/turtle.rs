@@ -33,6 +33,7 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tower::{Layer, Service, ServiceExt};
 
+use crate::meter::{Meter, Timing};
 use crate::{Body, BoxError, Error, Kind, Side};
 
 /// An HTTP service whose type is erased: cheap to clone, always ready, safe to share.
@@ -43,7 +44,11 @@ use crate::{Body, BoxError, Error, Kind, Side};
 pub struct Turtle(Arc<dyn Erased>);
 
 /// A call under way.
-pub struct TurtleFuture(BoxFuture<'static, Result<Response<Body>, Error>>);
+pub struct TurtleFuture {
+    call: BoxFuture<'static, Result<Response<Body>, Error>>,
+    /// Beside the call and not around it: that would cost each request an allocation.
+    timing: Option<Timing>,
+}
 
 trait Erased: Send + Sync {
     fn call(&self, request: Request<Body>) -> TurtleFuture;
@@ -183,6 +188,16 @@ impl Turtle {
         Self::new(layer.layer(self))
     }
 
+    /// Has a meter count what this turtle is asked, and how long it takes to answer. A request costs that two looks at
+    /// the clock and a few additions.
+    #[must_use]
+    pub fn metered(self, meter: Arc<Meter>) -> Self {
+        Self::from_ask(move |request| {
+            let timing = Timing::begin(meter.clone());
+            self.ask(request).timed(timing)
+        })
+    }
+
     /// Asks the turtle. The same as [`Service::call`], from a shared reference.
     pub fn ask(&self, request: Request<Body>) -> TurtleFuture {
         self.0.call(request)
@@ -216,7 +231,15 @@ impl TurtleFuture {
     where
         F: Future<Output = Result<Response<Body>, Error>> + Send + 'static,
     {
-        Self(Box::pin(call))
+        Self { call: Box::pin(call), timing: None }
+    }
+
+    fn timed(mut self, timing: Timing) -> Self {
+        if self.timing.is_some() {
+            self = Self::new(self);
+        }
+        self.timing = Some(timing);
+        self
     }
 
     /// A call that ends with this error.
@@ -229,7 +252,11 @@ impl Future for TurtleFuture {
     type Output = Result<Response<Body>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
+        let answer = ready!(self.call.as_mut().poll(cx));
+        if let Some(timing) = self.timing.take() {
+            timing.answered(answer.as_ref().map_or_else(Error::status, Response::status));
+        }
+        Poll::Ready(answer)
     }
 }
 

@@ -20,16 +20,25 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::Readiness;
+use crate::meter::{Meter, Reading};
+
 /// See the module. One for each [`Generation`](crate::Generation).
 #[derive(Default)]
 pub struct Vitals {
     sources: Mutex<Vec<Source>>,
     answers: Mutex<BTreeMap<String, Answers>>,
     stuck: Mutex<Hook>,
+    readiness: Readiness,
+    told: Mutex<Vec<Hears>>,
+    wishes: Mutex<Option<Hears>>,
+    /// By site and application.
+    meters: Mutex<BTreeMap<(String, String), Arc<Meter>>>,
 }
 
 type Source = Arc<dyn Fn() -> Sample + Send + Sync>;
 type Answers = Arc<dyn Fn() -> String + Send + Sync>;
+type Hears = Arc<dyn Fn(&str) + Send + Sync>;
 type OnStuck = Arc<dyn Fn(&Stuck) + Send + Sync>;
 
 /// What hosted applications have to do.
@@ -86,6 +95,26 @@ impl Vitals {
         (!slots.is_empty() && !slots.contains(&0)).then(|| slots.iter().sum())
     }
 
+    /// Whether it can serve.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// What counts the requests of a site to an application; the same one for the same names.
+    pub fn meter(&self, site: impl Into<String>, application: impl Into<String>) -> Arc<Meter> {
+        lock(&self.meters).entry((site.into(), application.into())).or_default().clone()
+    }
+
+    /// What each meter has counted so far, in the order of their names.
+    pub fn readings(&self) -> Vec<Reading> {
+        let named = |((site, application), meter): (&(String, String), &Arc<Meter>)| Reading {
+            site: site.clone(),
+            application: application.clone(),
+            ..meter.read()
+        };
+        lock(&self.meters).iter().map(named).collect()
+    }
+
     /// Answers a question of this name from now on. It is called on any thread, one that no runtime and no interpreter
     /// knows, and has to work when everything else hangs.
     pub fn answers(&self, question: impl Into<String>, answer: impl Fn() -> String + Send + Sync + 'static) {
@@ -101,6 +130,31 @@ impl Vitals {
     /// The questions that [`ask`](Self::ask) answers, in order.
     pub fn questions(&self) -> Vec<String> {
         lock(&self.answers).keys().cloned().collect()
+    }
+
+    /// Has this called with whatever the one who runs the generation tells it.
+    pub fn on_told(&self, ear: impl Fn(&str) + Send + Sync + 'static) {
+        lock(&self.told).push(Arc::new(ear));
+    }
+
+    /// Tells something to those in the generation who listen.
+    pub fn tell(&self, text: &str) {
+        let ears = lock(&self.told).clone();
+        for ear in ears {
+            ear(text);
+        }
+    }
+
+    /// Has this called with whatever somebody in the generation wishes of the one who runs it. The last one that is set
+    /// counts.
+    pub fn on_wish(&self, ear: impl Fn(&str) + Send + Sync + 'static) {
+        *lock(&self.wishes) = Some(Arc::new(ear));
+    }
+
+    /// Wishes for something; `false`: nobody hears it.
+    pub fn wish(&self, wish: &str) -> bool {
+        let ear = lock(&self.wishes).clone();
+        ear.map(|ear| ear(wish)).is_some()
     }
 
     /// Has this called when something is stuck, on the thread that sees it; also for what was seen first before anybody
@@ -180,6 +234,21 @@ mod tests {
         vitals.stuck("third", "");
         vitals.on_stuck(hears(&heard));
         assert_eq!(*lock(&heard), ["first", "third"]);
+    }
+
+    #[test]
+    fn wishes_are_heard_by_one_and_news_by_all() {
+        let vitals = Vitals::default();
+        assert!(!vitals.wish("rain"));
+        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        for name in ["one", "other"] {
+            let (told, wished) = (heard.clone(), heard.clone());
+            vitals.on_told(move |text| lock(&told).push(format!("{name} is told {text}")));
+            vitals.on_wish(move |wish| lock(&wished).push(format!("{name} hears {wish}")));
+        }
+        assert!(vitals.wish("rain"));
+        vitals.tell("sun");
+        assert_eq!(*lock(&heard), ["other hears rain", "one is told sun", "other is told sun"]);
     }
 
     #[test]

@@ -116,6 +116,8 @@ struct Writer {
 pub(crate) struct Pushing<'a> {
     link: &'a Link,
     state: MutexGuard<'a, State>,
+    /// With what was pushed its stream has ended.
+    ended: bool,
 }
 
 impl Link {
@@ -164,7 +166,7 @@ impl Link {
     /// Queues frames. `None`: the connection has ended.
     pub(crate) fn push(&self) -> Option<Pushing<'_>> {
         let state = self.state();
-        (!state.is_over).then(|| Pushing { link: self, state })
+        (!state.is_over).then(|| Pushing { link: self, state, ended: false })
     }
 
     /// Queues one frame that carries nothing.
@@ -509,6 +511,7 @@ impl Pushing<'_> {
     pub(crate) fn vacate(&mut self, stream: &Arc<Stream>) {
         if stream.lock().is_over() {
             self.state.vacate(stream, self.link.role);
+            self.ended = true;
         }
     }
 
@@ -532,14 +535,15 @@ impl Pushing<'_> {
 
     /// Has it written: together with what others push in this turn of the reactor, and at once where that takes long.
     pub(crate) fn done(self) {
-        let Self { link, mut state } = self;
+        let Self { link, mut state, ended } = self;
         if state.queued > STUFFED {
             drop(state);
             return link.end(Fault::broken("it does not read"));
         }
         let Some(driver) = state.driver.clone() else { return };
-        // Where one stream is all there is, nobody else will come.
-        if state.live <= 1 || state.turn.elapsed() >= AGE {
+        // Where this stream is all there is, nobody else will come.
+        let others = state.live - usize::from(!ended && state.live > 0);
+        if others == 0 || state.turn.elapsed() >= AGE {
             state.turn = Instant::now();
             drop(state);
             return link.write_now(&driver);

@@ -228,6 +228,11 @@ impl Members {
         self.state().members.iter().any(|member| member.open().is_some())
     }
 
+    pub(crate) async fn until_any_ready(&self) {
+        let mut changes = self.changes.subscribe();
+        while !self.any_ready() && changes.changed().await.is_ok() {}
+    }
+
     pub(crate) async fn until_ready(&self, id: WorkerId) -> bool {
         let mut changes = self.changes.subscribe();
         loop {

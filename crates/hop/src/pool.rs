@@ -151,6 +151,11 @@ impl Pool {
         self.0.members.until_ready(id).await
     }
 
+    /// Waits until there is any worker that takes requests.
+    pub async fn any_ready(&self) {
+        self.0.members.until_any_ready().await;
+    }
+
     /// Gives this worker no new requests from now on; what is given back waits for those under way, and takes it out.
     ///
     /// The request that is queued finds another worker; add that one first.

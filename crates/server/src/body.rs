@@ -42,13 +42,18 @@ impl HttpBody for RequestBody {
         let Self { incoming, shared } = &mut *self;
         let Some(body) = incoming else { return Poll::Ready(None) };
         shared.unread.reading();
+        // Where the answer is out already, hyper ends the body of a known length only when the next request comes.
+        if body.is_end_stream() {
+            *incoming = None;
+            return Poll::Ready(None);
+        }
         let polled = Pin::new(body).poll_frame(cx);
         shared.body_awaited(polled.is_pending());
         let frame = ready!(polled);
         if !matches!(frame, Some(Ok(_))) {
             *incoming = None;
         }
-        shared.unread.was_read(incoming.as_ref());
+        shared.unread.was_read(incoming.as_ref(), &shared.activity);
         // A client that stops in the middle of its body made a bad request; it is never an end of file.
         Poll::Ready(frame.map(|frame| {
             frame.map_err(|error| {

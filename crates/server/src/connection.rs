@@ -1,6 +1,5 @@
 //! One connection, from its first byte to its last.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -8,14 +7,13 @@ use bytes::{Bytes, BytesMut};
 use hawksbill_core::{Connection, Peer, Turtle, Upgraded};
 use http::request::Parts;
 use hyper::body::Incoming;
-use tokio::io::ReadBuf;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::activity::{Activity, Expired};
 use crate::drain::{Control, Drained, Open, Shutdown, until_drained};
 use crate::forwarded::{self, canonical};
-use crate::io::{Transport, Watched};
+use crate::io::{Transport, Watched, poll_first};
 use crate::service::{Service, expects_continue};
 use crate::settings::{Refusal, Settings};
 use crate::supervise::{Stop, Watch, Work, supervise};
@@ -103,7 +101,8 @@ impl Connections {
         let peer = Peer::new(facts);
         let activity = Arc::new(Activity::new());
         let mut stages = self.control.stages();
-        let watch = Watch { activity: &activity, settings: &self.settings, control: &self.control };
+        let watch =
+            Watch { activity: &activity, settings: &self.settings, control: &self.control, rests: false };
         let mut sniff = Sniff { io: Some(io), seen: BytesMut::new(), activity: &activity };
         let (io, early, http2) = match supervise(&mut sniff, watch, &mut stages).await {
             Ok(Some(sniffed)) => sniffed,
@@ -161,7 +160,7 @@ impl Shared {
     pub(crate) fn request_begins(&self, parts: &Parts, incoming: &Incoming) {
         if !self.http2 {
             let expects = || expects_continue(parts);
-            self.unread.request_begins(incoming, expects);
+            self.unread.request_begins(incoming, expects, &self.activity);
         }
     }
 
@@ -195,7 +194,7 @@ impl Shared {
     }
 
     pub(crate) fn watch(&self) -> Watch<'_> {
-        Watch { activity: &self.activity, settings: &self.settings, control: &self.control }
+        Watch { activity: &self.activity, settings: &self.settings, control: &self.control, rests: false }
     }
 
     /// Logs a request that hyper answered by itself.
@@ -214,9 +213,6 @@ struct Sniff<'a, S> {
 /// How an HTTP/2 connection with prior knowledge begins (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Enough for the head of a usual request, so that it is read at once.
-const FIRST_READ: usize = 4 * 1024;
-
 impl<S: Transport> Work for Sniff<'_, S> {
     /// The stream, what was read from it, whether it is HTTP/2. `None`: the client left.
     type Output = Option<(S, Bytes, bool)>;
@@ -224,13 +220,9 @@ impl<S: Transport> Work for Sniff<'_, S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let Some(io) = &mut self.io else { return Poll::Ready(None) };
-            let mut space = [0; FIRST_READ];
-            let mut space = ReadBuf::new(&mut space);
-            if ready!(Pin::new(io).poll_read(cx, &mut space)).is_err() || space.filled().is_empty() {
+            if !ready!(poll_first(io, cx, &mut self.seen, self.activity)) {
                 return Poll::Ready(None);
             }
-            self.activity.bytes_read();
-            self.seen.extend_from_slice(space.filled());
             let http2 = self.seen.starts_with(PREFACE);
             if http2 || !PREFACE.starts_with(&self.seen) {
                 return Poll::Ready(self.io.take().map(|io| (io, self.seen.split().freeze(), http2)));

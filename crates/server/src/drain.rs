@@ -1,6 +1,7 @@
 //! Ending well: what is under way is finished, what may be on its way is waited for, and a deadline ends the rest.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,9 @@ pub(crate) struct Control {
     /// When it began to drain.
     drains: OnceLock<Instant>,
     open: watch::Sender<usize>,
+    rests: AtomicU64,
+    /// Whether nobody goes on serving in its place.
+    is_last: AtomicBool,
     /// How many connections there were to cut.
     cut: OnceLock<usize>,
     draining: hawksbill_core::Draining,
@@ -43,6 +47,8 @@ impl Control {
             began: OnceLock::new(),
             drains: OnceLock::new(),
             open: watch::Sender::new(0),
+            rests: AtomicU64::new(0),
+            is_last: AtomicBool::new(false),
             cut: OnceLock::new(),
             draining,
         })
@@ -98,6 +104,11 @@ impl Control {
         *self.open.borrow()
     }
 
+    /// A connection has given up its buffers.
+    pub(crate) fn rest(&self) {
+        self.rests.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) async fn all_closed(&self) {
         self.open.subscribe().wait_for(|open| *open == 0).await.ok();
     }
@@ -129,6 +140,7 @@ impl Shutdown {
 
     /// Stops accepting and lets what is under way finish, until the drain's deadline. Calling it again changes nothing.
     pub fn begin(&self) {
+        self.0.is_last.store(true, Ordering::Relaxed);
         self.0.advance(Stage::Draining);
     }
 
@@ -141,6 +153,7 @@ impl Shutdown {
 
     /// Drops every connection at once, as the deadline does.
     pub fn cut(&self) {
+        self.0.is_last.store(true, Ordering::Relaxed);
         self.0.advance(Stage::Cut);
     }
 
@@ -149,9 +162,21 @@ impl Shutdown {
         self.0.is_ending()
     }
 
+    /// Whether clients should go elsewhere: after [`begin`](Self::begin) and [`cut`](Self::cut), and not after
+    /// [`leave`](Self::leave), which hands them over to somebody who goes on serving here.
+    pub fn turns_away(&self) -> bool {
+        self.0.is_last.load(Ordering::Relaxed)
+    }
+
     /// Connections open now, those that were upgraded among them.
     pub fn open_connections(&self) -> usize {
         self.0.open_count()
+    }
+
+    /// How often connections have given up their buffers, because no request came for a while. When the number stands
+    /// still again, an allocator may have memory to give back to the system.
+    pub fn rests(&self) -> u64 {
+        self.0.rests.load(Ordering::Relaxed)
     }
 }
 

@@ -1,10 +1,10 @@
 //! HTTP/1.0 and HTTP/1.1 on one connection.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use hawksbill_core::{Peer, Upgraded};
 use http::StatusCode;
 use hyper::server::conn::http1;
@@ -12,13 +12,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
-use crate::activity::Expired;
+use crate::activity::{Activity, Expired};
 use crate::connection::Shared;
 use crate::drain::{Open, Stage};
-use crate::io::{Transport, Watched, linger};
+use crate::io::{Transport, Watched, linger, poll_first};
 use crate::service::Service;
 use crate::settings::{Refusal, Settings};
-use crate::supervise::{Stop, Work, supervise};
+use crate::supervise::{Stop, Watch, Work, supervise};
 use crate::upgrade::UpgradedStream;
 
 /// hyper's own number of header lines, which needs no allocation for each request.
@@ -36,6 +36,8 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 struct Http1<S: Transport> {
     connection: http1::Connection<TokioIo<Watched<S>>, Service>,
     shared: Arc<Shared>,
+    /// Since when it had been idle when it was time to rest.
+    tired: Option<u64>,
 }
 
 impl<S: Transport> Work for Http1<S> {
@@ -51,30 +53,76 @@ impl<S: Transport> Work for Http1<S> {
     }
 
     fn expired(&mut self, why: Expired) -> bool {
-        !(why == Expired::Body && self.shared.unread.give_up(&self.shared.activity))
+        match why {
+            Expired::Body => !self.shared.unread.give_up(&self.shared.activity),
+            // hyper gives way to other tasks in the middle of long work: what it still has to write goes out when it is
+            // polled again, which it is before this is asked again.
+            Expired::Rest => {
+                let since = Some(self.shared.activity.idle_since());
+                std::mem::replace(&mut self.tired, since) == since
+            }
+            _ => true,
+        }
+    }
+}
+
+/// A connection without a request, for some time: the socket alone, without hyper and its two buffers.
+struct Resting<'a, S> {
+    stream: &'a mut S,
+    seen: BytesMut,
+    activity: &'a Activity,
+}
+
+impl<S: Transport> Work for Resting<'_, S> {
+    /// What came at last. `None`: the client left.
+    type Output = Option<Bytes>;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let goes_on = ready!(poll_first(self.stream, cx, &mut self.seen, self.activity));
+        Poll::Ready(goes_on.then(|| self.seen.split().freeze()))
     }
 }
 
 /// Serves a connection to its end, and hands it over if it is upgraded.
 pub(crate) async fn serve<S: Transport>(
-    io: Watched<S>,
-    service: Service,
+    mut io: Watched<S>,
+    mut service: Service,
     shared: &Arc<Shared>,
     stages: &mut watch::Receiver<Stage>,
     open: Open,
 ) {
-    let connection = builder(&shared.settings).serve_connection(TokioIo::new(io), service);
-    let mut work = Http1 { connection, shared: shared.clone() };
-    let ended = supervise(&mut work, shared.watch(), stages).await;
-    let parts = work.connection.into_parts();
-    let (io, early) = parts.io.into_inner().into_inner();
-    if let (Ok(Ok(())), Some(taker)) = (&ended, shared.take_switched()) {
+    let (io, ended) = loop {
+        let connection = builder(&shared.settings).serve_connection(TokioIo::new(io), service);
+        let mut work = Http1 { connection, shared: shared.clone(), tired: None };
+        let ended = supervise(&mut work, Watch { rests: true, ..shared.watch() }, stages).await;
+        let parts = work.connection.into_parts();
+        let (mut stream, early) = parts.io.into_inner().into_inner();
         let mut read = BytesMut::from(parts.read_buf);
         read.extend_from_slice(&early);
-        // If nobody waits for it any more, dropping it closes the connection.
-        drop(taker.send(Upgraded::new(UpgradedStream::new(io, open), read.freeze())));
-        return;
-    }
+        let mut early = read.freeze();
+        if let (Ok(Ok(())), Some(taker)) = (&ended, shared.take_switched()) {
+            // If nobody waits for it any more, dropping it closes the connection.
+            drop(taker.send(Upgraded::new(UpgradedStream::new(stream, open), early)));
+            return;
+        }
+        if !matches!(ended, Err(Stop::Expired(Expired::Rest))) {
+            break (stream, ended);
+        }
+        service = parts.service;
+        if early.is_empty() {
+            // An empty buffer can be a large one.
+            drop(early);
+            shared.control.rest();
+            let mut resting =
+                Resting { stream: &mut stream, seen: BytesMut::new(), activity: &shared.activity };
+            early = match supervise(&mut resting, shared.watch(), stages).await {
+                Ok(Some(came)) => came,
+                Ok(None) => break (stream, Ok(Ok(()))),
+                Err(stop) => break (stream, Err(stop)),
+            };
+        }
+        io = Watched::new(stream, early, shared.activity.clone());
+    };
     tokio::select! {
         biased;
         () = shared.control.reached(Stage::Cut) => {}
@@ -147,7 +195,7 @@ async fn expire(io: impl Transport, why: Expired, shared: &Shared) {
             let client = shared.peer.remote();
             tracing::info!(target: "hawksbill::connection", "{client} took nothing of its response for {seconds} s: cut");
         }
-        Expired::Idle => {}
+        Expired::Idle | Expired::Rest => {}
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
@@ -16,6 +16,28 @@ use crate::activity::Activity;
 /// What a connection can be made of: a TCP or Unix stream, a TLS stream, an in-memory pipe.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}
+
+/// Enough for the head of a usual request, so that it is read at once.
+const FIRST_READ: usize = 4 * 1024;
+
+/// Reads what comes first on a connection that has no buffer of its own: it needs none while it waits. `false`: the client
+/// left.
+pub(crate) fn poll_first<S: Transport>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    seen: &mut BytesMut,
+    activity: &Activity,
+) -> Poll<bool> {
+    let mut space = [MaybeUninit::uninit(); FIRST_READ];
+    let mut space = ReadBuf::uninit(&mut space);
+    if ready!(Pin::new(stream).poll_read(cx, &mut space)).is_err() || space.filled().is_empty() {
+        activity.client_gone();
+        return Poll::Ready(false);
+    }
+    activity.bytes_read();
+    seen.extend_from_slice(space.filled());
+    Poll::Ready(true)
+}
 
 /// What is written at once is copied together up to this length.
 const SHORT: usize = 4 * 1024;

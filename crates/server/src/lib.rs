@@ -32,6 +32,7 @@ mod accept;
 mod activity;
 mod body;
 mod check;
+mod clock;
 mod connection;
 mod drain;
 mod forwarded;

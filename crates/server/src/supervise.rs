@@ -40,6 +40,17 @@ pub(crate) struct Watch<'a> {
     pub(crate) activity: &'a Arc<Activity>,
     pub(crate) settings: &'a Settings,
     pub(crate) control: &'a Control,
+    /// Whether the work is told of a time for [rest](Expired::Rest).
+    pub(crate) rests: bool,
+}
+
+impl Watch<'_> {
+    fn deadline(&self) -> Option<(Instant, Expired)> {
+        let (at, why) = self.activity.deadline(self.settings, self.control.drains())?;
+        let rest = self.activity.rests_at().filter(|rest| self.rests && why == Expired::Idle && *rest < at);
+        let (at, why) = rest.map_or((at, why), |rest| (rest, Expired::Rest));
+        Some((Instant::from_std(at), why))
+    }
 }
 
 /// Does the work until it is done, its time is up, or the server ends.
@@ -105,10 +116,7 @@ impl Clock {
     fn poll(self: Pin<&mut Self>, watch: &Watch<'_>, cx: &mut Context<'_>) -> Poll<Expired> {
         let mut this = self.project();
         loop {
-            let Some((at, why)) = watch.activity.deadline(watch.settings, watch.control.drains()) else {
-                return Poll::Pending;
-            };
-            let at = Instant::from_std(at);
+            let Some((at, why)) = watch.deadline() else { return Poll::Pending };
             // A timer that is too early is left alone: it costs one look, while moving it costs one each request.
             if this.armed.is_none_or(|armed| at < armed || this.timer.is_elapsed()) {
                 this.timer.as_mut().reset(at);

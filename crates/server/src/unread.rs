@@ -52,9 +52,15 @@ struct Rest {
 }
 
 impl Unread {
-    pub(crate) fn request_begins(&self, incoming: &Incoming, expects_continue: impl FnOnce() -> bool) {
+    pub(crate) fn request_begins(
+        &self,
+        incoming: &Incoming,
+        expects_continue: impl FnOnce() -> bool,
+        activity: &Activity,
+    ) {
         self.closes.store(false, Ordering::Relaxed);
         let has_body = !incoming.is_end_stream();
+        activity.body_is_open(has_body);
         self.to_come.store(if has_body { announced(incoming) } else { 0 }, Ordering::Relaxed);
         self.held_back.store(has_body && expects_continue(), Ordering::Relaxed);
     }
@@ -67,7 +73,10 @@ impl Unread {
     }
 
     /// A part of the body was taken, `None`: there is no more.
-    pub(crate) fn was_read(&self, incoming: Option<&Incoming>) {
+    pub(crate) fn was_read(&self, incoming: Option<&Incoming>, activity: &Activity) {
+        if incoming.is_none_or(HttpBody::is_end_stream) {
+            activity.body_is_open(false);
+        }
         self.to_come.store(incoming.map_or(0, announced), Ordering::Relaxed);
     }
 
@@ -108,7 +117,10 @@ impl Unread {
                         None => break,
                     }
                 }
-                Poll::Ready(_) => break,
+                Poll::Ready(_) => {
+                    activity.body_is_open(false);
+                    break;
+                }
             }
         }
         if rest.take().is_some() {

@@ -40,7 +40,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hawksbill_core::config::{Data, Path, Value, relay};
-use hawksbill_core::{Body, BuildError, Builder, Error, LayerKind, Turtle, TurtleFuture};
+use hawksbill_core::{Body, BuildError, Builder, Error, LayerKind, Routine, Turtle, TurtleFuture};
 use http::{Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -71,6 +71,9 @@ pub struct LogSettings {
     /// How a line looks.
     #[serde(default)]
     pub format: LogFormat,
+    /// Whether what the kind `health` answers is logged too: a prober asks every few seconds, for ever.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub health: bool,
 }
 
 /// How a line looks. Times are those of the request's arrival, in UTC.
@@ -94,7 +97,7 @@ fn standard_output() -> PathBuf {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { path: standard_output(), format: LogFormat::default() }
+        Self { path: standard_output(), format: LogFormat::default(), health: false }
     }
 }
 
@@ -143,11 +146,12 @@ impl<'de> Deserialize<'de> for AccessLog {
     }
 }
 
-/// Writes a line for each request. `true` or `"-"` (to standard output), a path, or a table with `path` and `format`;
+/// Writes a line for each request. `true` or `"-"` (to standard output), a path, or a table with `path`, `format` and `health`;
 /// `false` switches it off where it is on for a larger part.
 ///
 /// `format` is `"combined"`, `"common"` or `"json"`. A file is created, its directory is not, and once it is moved away, as
-/// by logrotate, a new one is created. Times are those of the request's arrival, in UTC.
+/// by logrotate, a new one is created. Times are those of the request's arrival, in UTC. What the kind `health` answers is left
+/// out, unless `health` is true.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[allow(dead_code, reason = "only its schema is used")]
@@ -174,7 +178,12 @@ impl LayerKind for AccessLog {
         let Self::On(settings) = self else { return Ok(inner) };
         let target = Target::new(&settings.path, cx);
         let writer = cx.shared(&target.to_string(), |cx| Writer::start(target, cx))?;
-        let sink = Sink { writer: Writer::clone(&writer), format: settings.format, site: cx.site().cloned() };
+        let sink = Sink {
+            writer: Writer::clone(&writer),
+            format: settings.format,
+            routine: settings.health,
+            site: cx.site().cloned(),
+        };
         Ok(inner.layer(AccessLogLayer { sink: Arc::new(sink) }))
     }
 }
@@ -229,6 +238,10 @@ impl Future for LoggedCall {
         Poll::Ready(match answer {
             Ok(response) => {
                 record.answered(response.status());
+                if response.extensions().get::<Routine>().is_some() && record.leaves_out_routine() {
+                    record.forget();
+                    return Poll::Ready(Ok(response));
+                }
                 let done =
                     response.status() == StatusCode::SWITCHING_PROTOCOLS || response.body().is_end_stream();
                 if done {

@@ -16,6 +16,8 @@ use crate::request_id::HEADER as REQUEST_ID;
 pub(super) struct Sink {
     pub(super) writer: Writer,
     pub(super) format: LogFormat,
+    /// Whether [routine](hawksbill_core::Routine) gets lines too.
+    pub(super) routine: bool,
     pub(super) site: Option<Arc<str>>,
 }
 
@@ -38,6 +40,7 @@ pub(super) struct Record {
     bytes: u64,
     error: Option<String>,
     aborted: bool,
+    forgotten: bool,
 }
 
 impl Record {
@@ -58,6 +61,7 @@ impl Record {
             bytes: 0,
             error: None,
             aborted: true,
+            forgotten: false,
             sink,
         }
     }
@@ -88,6 +92,16 @@ impl Record {
     pub(super) fn failed(mut self, error: &Error) {
         self.aborted = error.kind() == Kind::Canceled;
         self.error = Some(error.to_string());
+    }
+
+    /// Whether what is [routine](hawksbill_core::Routine) gets no line here.
+    pub(super) fn leaves_out_routine(&self) -> bool {
+        !self.sink.routine
+    }
+
+    /// It gets no line.
+    pub(super) fn forget(mut self) {
+        self.forgotten = true;
     }
 
     fn line(&self) -> Line<'_> {
@@ -123,6 +137,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.forgotten {
+            return;
+        }
         write_line(self.sink.format, &self.line(), |line| self.sink.writer.push(line));
     }
 }

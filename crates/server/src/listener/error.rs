@@ -28,13 +28,15 @@ impl ListenError {
         let message = match source.kind() {
             io::ErrorKind::AddrInUse => {
                 format!(
-                    "{listen} is in use by another program; stop it or choose another address with --listen"
+                    "{listen} is in use by another program, which 'ss -ltnp sport = :{port}' shows; \
+                     stop it or choose another address with --listen"
                 )
             }
             io::ErrorKind::PermissionDenied if port < 1024 => format!(
-                "no permission to listen at {listen}: ports below 1024 need root or the capability \
-                 CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE); \
-                 or choose a higher port with --listen :8080"
+                "no permission to listen at {listen}: ports below 1024 are for root and for those who are allowed to\n  \
+                 --listen :8080                                        a higher port needs no permission\n  \
+                 AmbientCapabilities=CAP_NET_BIND_SERVICE              allows it to a service of systemd\n  \
+                 sysctl -w net.ipv4.ip_unprivileged_port_start={port:<8}allows it to everybody on this machine"
             ),
             io::ErrorKind::AddrNotAvailable => format!(
                 "no interface of this machine has the address of {listen}; \

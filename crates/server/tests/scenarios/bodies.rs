@@ -1,5 +1,6 @@
 //! Uploads that nobody reads, and answers that arrive all the same (RFC 9112 section 9.6).
 
+use hawksbill_core::body::to_bytes;
 use hawksbill_core::{Body, Error, Kind, Turtle};
 use http::Request;
 use http_body_util::BodyExt;
@@ -82,6 +83,28 @@ fn curious() -> Turtle {
         request.body_mut().frame().await.unwrap()?;
         slow_to_let_go().ask(request).await
     })
+}
+
+/// A connection without a request is still busy with a body that somebody reads after the answer.
+#[tokio::test]
+async fn a_body_may_be_read_long_after_the_answer() {
+    let (sender, mut read) = tokio::sync::mpsc::channel(1);
+    let gateway = Gateway::of(Turtle::from_fn(move |request: Request<Body>| {
+        let sender = sender.clone();
+        async move {
+            tokio::spawn(async move { sender.send(to_bytes(request.into_body(), 1_000_000).await).await });
+            Ok::<_, Error>(http::Response::new(Body::from("ok")))
+        }
+    }));
+    let mut client = gateway.connect().await;
+    for _ in 0..2 {
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabcde").await;
+        assert_eq!(client.answer().await.text(), "ok");
+        tokio::time::sleep(milliseconds(500)).await;
+        client.send("fghij").await;
+        assert_eq!(read.recv().await.unwrap().unwrap(), "abcdefghij");
+        tokio::time::sleep(milliseconds(500)).await;
+    }
 }
 
 #[tokio::test]

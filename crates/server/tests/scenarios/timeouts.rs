@@ -46,6 +46,62 @@ async fn the_head_of_a_later_request_has_a_time_of_its_own() {
     assert_eq!(client.answer().await.status, 408);
 }
 
+/// Longer than a connection keeps its buffers without a request.
+const REST: u64 = 500;
+
+#[tokio::test]
+async fn a_connection_that_has_rested_goes_on() {
+    let gateway = Gateway::of(echo());
+    let mut client = gateway.connect().await;
+    for turn in 1..=3 {
+        client.send(&format!("POST /{turn} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")).await;
+        client.send("hi").await;
+        assert_eq!(client.answer().await.text(), format!("POST /{turn} hi"));
+        sleep(milliseconds(REST)).await;
+    }
+    // Two at once, and a head in pieces with a rest before it.
+    client.send("GET /4 HTTP/1.1\r\nHost: a\r\n\r\nGET /5 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.answer().await.text(), "GET /4 ");
+    assert_eq!(client.answer().await.text(), "GET /5 ");
+    sleep(milliseconds(REST)).await;
+    client.send("G").await;
+    sleep(milliseconds(REST)).await;
+    client.send("ET /6 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(client.answer().await.text(), "GET /6 ");
+    assert!(client.closes_within(milliseconds(5000)).await);
+}
+
+#[tokio::test]
+async fn half_a_head_that_came_with_the_request_before_it_is_not_lost() {
+    let gateway =
+        Gateway::with(Settings { header_timeout: milliseconds(2000), ..Settings::default() }, echo());
+    let mut client = gateway.connect().await;
+    client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HT").await;
+    assert_eq!(client.answer().await.text(), "GET /1 ");
+    sleep(milliseconds(REST)).await;
+    client.send("TP/1.1\r\nHost: a\r\n\r\nGET /3").await;
+    assert_eq!(client.answer().await.text(), "GET /2 ");
+    // It is a head that has begun: the connection is not idle.
+    assert_eq!(client.answer().await.status, 408);
+}
+
+#[tokio::test]
+async fn a_connection_at_rest_is_closed_like_any_other() {
+    let gateway = Gateway::with(Settings { keep_alive: milliseconds(1500), ..Settings::default() }, echo());
+    let rested = async || {
+        let mut client = gateway.connect().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        client.answer().await;
+        sleep(milliseconds(REST)).await;
+        client
+    };
+    assert!(rested().await.closes_within(milliseconds(10_000)).await);
+    let mut client = rested().await;
+    gateway.shutdown().begin();
+    assert!(client.closes_within(milliseconds(10_000)).await);
+    gateway.wait().await;
+}
+
 #[tokio::test]
 async fn silence_is_closed_without_a_word() {
     let gateway = Gateway::with(impatient(), echo());
