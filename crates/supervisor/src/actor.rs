@@ -25,11 +25,15 @@ use crate::pool::Running;
 use crate::process::{AT_ONCE, Process};
 use crate::reap;
 use crate::status::{PoolStatus, State, Status};
-use crate::supervisor::{Line, Settings};
+use crate::supervisor::{Line, Settings, Wish};
+use crate::trial::Trial;
 use crate::wire::{Order, Report, Start, VERSION};
 
 /// How long the streams of a process that has ended are still listened to: its own children may hold them open.
 const LINGER: Duration = Duration::from_millis(300);
+
+/// What is said of a preloader that takes itself for a worker.
+const KNOWS_NO_PRELOAD: &str = "the hawksbill in its virtual environment knows no preloading: install the same version as the supervisor's there, or remove preload";
 
 /// How often memory and load are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -44,10 +48,13 @@ pub(crate) struct Actor {
     pub(crate) job: Option<Job>,
     pub(crate) jobs: VecDeque<Command>,
     pub(crate) stopping: Option<Vec<oneshot::Sender<()>>>,
+    pub(crate) trial: Option<Trial>,
     queries: Vec<Gathering>,
     pub(crate) last_number: u64,
     pub(crate) last_generation: u64,
     pub(crate) looked: Instant,
+    /// Whether this process is given those that have lost their parents, as those that are forked twice do.
+    pub(crate) is_subreaper: bool,
     /// Whether something serves that others may have waited for.
     pub(crate) progress: bool,
     commands: mpsc::Receiver<Command>,
@@ -84,10 +91,12 @@ impl Actor {
             job: None,
             jobs: VecDeque::new(),
             stopping: None,
+            trial: None,
             queries: Vec::new(),
             last_number: 0,
             last_generation: 0,
             looked: Instant::now(),
+            is_subreaper: crate::reap::is_subreaper(),
             progress: false,
             commands,
             events,
@@ -105,27 +114,21 @@ impl Actor {
         loop {
             let wake = self.next_deadline();
             tokio::select! {
-                command = self.commands.recv(), if asked => match command {
-                    Some(Command::Upgrade(program, note, reply)) => {
-                        let failure = self.upgrade(&program, note).await;
-                        let _ = reply.send(failure);
-                    }
-                    Some(command) => self.obey(command),
+                command = self.commands.recv(), if asked => if let Some(command) = command {
+                    self.obey(command);
+                } else {
                     // Nobody can ask for anything any more.
-                    None => {
-                        asked = false;
-                        self.stop(false, None);
-                    }
+                    asked = false;
+                    self.stop(false, None);
                 },
                 Some(note) = self.reports.recv() => {
                     self.note(note);
-                    while let Ok(note) = self.reports.try_recv() {
-                        self.note(note);
-                    }
+                    self.hear();
                 }
                 _ = self.children.recv() => {}
                 () = sleep_until(wake) => {}
             }
+            self.go_over().await;
             self.reap();
             self.settle(Instant::now());
             if self.is_done() {
@@ -135,7 +138,8 @@ impl Actor {
     }
 
     fn is_done(&mut self) -> bool {
-        if self.stopping.is_none() || !self.processes.is_empty() {
+        let tries = self.trial.as_ref().is_some_and(|trial| !trial.passed);
+        if self.stopping.is_none() || !self.processes.is_empty() || tries {
             return false;
         }
         for waiting in self.stopping.take().unwrap_or_default() {
@@ -158,13 +162,12 @@ impl Actor {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Apply(..) | Command::Reload(..) => self.jobs.push_back(command),
-            // Awaited where the loop can wait.
-            Command::Upgrade(..) => {}
+            Command::Upgrade(program, note, reply) => self.begin_upgrade(program, note, reply),
             Command::Rollback(pool, reply) => {
-                let _ = reply.send(self.rollback(&pool));
+                let _ = reply.send(self.may_change().and_then(|()| self.rollback(&pool)));
             }
             Command::Scale(pool, count, reply) => {
-                let _ = reply.send(self.scale(&pool, count));
+                let _ = reply.send(self.may_change().and_then(|()| self.scale(&pool, count)));
             }
             Command::Stop(at_once, reply) => self.stop(at_once, Some(reply)),
             Command::Status(reply) => {
@@ -183,18 +186,31 @@ impl Actor {
         }
     }
 
+    /// What a program on trial was told of the past has to stay true.
+    fn may_change(&self) -> Result<(), Failure> {
+        match self.trial {
+            Some(_) => Err(Failure::new("another program is about to take over; try again when it has")),
+            None => Ok(()),
+        }
+    }
+
     fn tell(&self, pool: &str, value: &Value) -> Result<usize, Failure> {
         if !self.pools.contains_key(pool) {
             return Err(Failure::of(pool, "there is no such pool"));
         }
-        let listening = self.processes.values().filter(|process| process.pool == pool && process.known);
+        let listening = self
+            .processes
+            .values()
+            .filter(|process| process.pool == pool && process.known && process.forks.is_none());
         Ok(listening.inspect(|process| process.say(&Order::Tell { value: value.clone() })).count())
     }
 
     fn query(&mut self, pool: Option<&str>, name: &str, timeout: Duration, reply: oneshot::Sender<Answers>) {
         let id = self.number();
         let asked = self.processes.values().filter(|process| {
-            process.known && process.exit.is_none() && pool.is_none_or(|pool| process.pool == pool)
+            // A preloader has no thread that could answer.
+            let answers = process.known && process.exit.is_none() && process.forks.is_none();
+            answers && pool.is_none_or(|pool| process.pool == pool)
         });
         let waits_for =
             asked.inspect(|process| process.say(&Order::Query { id, name: name.to_owned() })).count();
@@ -205,7 +221,8 @@ impl Actor {
     fn status(&self) -> Status {
         let now = Instant::now();
         let pools = self.pools.iter().map(|(name, pool)| {
-            let processes = self.processes.values().filter(|process| &process.pool == name);
+            let processes =
+                self.processes.values().filter(|process| &process.pool == name && process.pid.is_some());
             let processes = processes.map(|process| process.status(now)).collect();
             (name.clone(), PoolStatus { processes, ..pool.status(now) })
         });
@@ -231,6 +248,25 @@ impl Actor {
         generation: u64,
         now: Instant,
     ) -> Result<u64, Failure> {
+        if spec.preload {
+            return self.start_forked(pool, spec, generation, now);
+        }
+        let id = self.launch(pool, spec, generation, false, now)?;
+        if !spec.speaks && !spec.told_ready {
+            self.report(id, Report::Ready { info: Value::Null }, now);
+        }
+        Ok(id)
+    }
+
+    /// Starts a program: a process of the pool, or its preloader.
+    pub(crate) fn launch(
+        &mut self,
+        pool: &str,
+        spec: &Arc<Pool>,
+        generation: u64,
+        is_preloader: bool,
+        now: Instant,
+    ) -> Result<u64, Failure> {
         let id = self.number();
         // What the plan at hand brings along is for its own processes.
         let job = self.job.as_ref().filter(|job| job.generation == generation);
@@ -240,8 +276,11 @@ impl Actor {
             given.or_else(|| self.descriptors.get(name))?.try_clone().ok()
         };
         let failed = |error: std::io::Error| Failure::of(pool, error.to_string());
-        let spawned = crate::spawn::spawn(spec, launcher, find).map_err(failed)?;
-        let mut process = Process::new(id, pool, generation, Arc::clone(spec), spawned.pid, now);
+        let spawned = crate::spawn::spawn(spec, launcher, is_preloader, find).map_err(failed)?;
+        let mut process = Process::new(id, pool, generation, Arc::clone(spec), Some(spawned.pid), now);
+        if is_preloader {
+            (process.forks, process.state) = (spawned.forks, State::Loading);
+        }
         let connected =
             self.connect(&mut process, spawned.channel, Vec::new(), spawned.stdout, spawned.stderr);
         if let Err(error) = connected {
@@ -249,12 +288,8 @@ impl Actor {
             tracing::error!(target: "hawksbill::supervisor", "{pool}: cannot listen to process {id}: {error}");
         }
         let of = process.of();
-        self.happened(Event::Started { of, pid: spawned.pid.as_raw_pid().unsigned_abs() });
-        let ready = !spec.speaks && !spec.told_ready;
+        self.happened(Event::Started { of, pid: process.number() });
         self.processes.insert(id, process);
-        if ready {
-            self.report(id, Report::Ready { info: Value::Null }, now);
-        }
         Ok(id)
     }
 
@@ -282,12 +317,20 @@ impl Actor {
         Ok(())
     }
 
+    /// Takes in all that was heard.
+    pub(crate) fn hear(&mut self) {
+        while let Ok(note) = self.reports.try_recv() {
+            self.note(note);
+        }
+    }
+
     fn note(&mut self, note: Note) {
         match note {
+            Note::Tried(outcome) => self.tried(outcome),
             Note::Report(id, report) => self.report(id, report, Instant::now()),
             Note::Line(id, is_stderr, line) => {
                 let Some(process) = self.processes.get_mut(&id) else { return };
-                let pid = process.pid.as_raw_pid().unsigned_abs();
+                let pid = process.number();
                 let speaks = process.spec.speaks;
                 let told = Line { pool: &process.pool, process: id, pid, speaks, is_stderr, text: &line };
                 let is_kept = self.settings.lines.as_ref().is_none_or(|sink| sink(&told));
@@ -310,6 +353,13 @@ impl Actor {
         let Some(process) = self.processes.get_mut(&id) else { return };
         match report {
             Report::Hello { version } => self.greet(id, version),
+            Report::Preloaded => self.preloaded(id, now),
+            Report::Forked { process, pid } => self.forked(id, process, pid),
+            Report::NotForked { process, message } => self.not_forked(id, process, message, now),
+            Report::Ready { .. } if process.forks.is_some() => {
+                process.failure = Some(KNOWS_NO_PRELOAD.to_owned());
+                process.kill();
+            }
             Report::Ready { info } => {
                 if process.state == State::Starting {
                     process.become_(State::Ready, now);
@@ -319,9 +369,10 @@ impl Actor {
                     self.happened(Event::Ready { of, info });
                 }
             }
+            Report::Starting { what } => process.starting = Some(what),
             Report::Failed { message } => {
                 process.failure = Some(message);
-                if process.is_coming() {
+                if process.is_coming() || process.state == State::Loading {
                     // It ends by itself, or is made to.
                     process.deadline = Some(now + AT_ONCE);
                 }
@@ -338,6 +389,11 @@ impl Actor {
                 self.confirmed(id, Some(answer), now);
                 if let Some(query) = self.queries.iter_mut().find(|query| query.id == answer) {
                     query.answers.insert(id, value);
+                }
+            }
+            Report::Wish { value } => {
+                if let Some(wishes) = &self.settings.wishes {
+                    let _ = wishes.try_send(Wish { of: process.of(), value });
                 }
             }
             Report::Unknown => {}
@@ -360,6 +416,7 @@ impl Actor {
             generation: process.generation,
             payload: process.spec.payload.clone(),
             stop_seconds: process.spec.stop_timeout.as_secs_f64(),
+            preloader: process.forks.is_some(),
         }));
         if let Some(process) = self.processes.get(&id) {
             self.introduce(process);
@@ -370,14 +427,16 @@ impl Actor {
     fn reap(&mut self) {
         let linger = Instant::now() + LINGER;
         for process in self.processes.values_mut().filter(|process| process.exit.is_none()) {
-            let leaves_others = process.spec.speaks;
-            process.exit = reap::ended(process.pid, leaves_others).map(|exit| (exit, linger));
+            let (Some(pid), leaves_others) = (process.pid, process.spec.speaks) else { continue };
+            process.exit = reap::ended(pid, leaves_others).map(|exit| (exit, linger));
         }
-        while self.settings.reap_all {
+        // What ends before it is known by its number is no stranger, and who tries a program out waits for its end: orphans can
+        // wait for that.
+        let is_busy = self.is_forking() || self.trial.as_ref().is_some_and(|trial| !trial.passed);
+        while (self.settings.reap_all || self.is_subreaper) && !is_busy {
             let Some((pid, exit)) = reap::any() else { break };
             // One of ours, that ended after it was looked at.
-            let ours =
-                self.processes.values_mut().find(|process| process.pid == pid && process.exit.is_none());
+            let ours = self.processes.values_mut().find(|one| one.pid == Some(pid) && one.exit.is_none());
             if let Some(process) = ours {
                 process.exit = Some((exit, linger));
             }
@@ -411,20 +470,27 @@ impl Actor {
     }
 
     fn check_deadlines(&mut self, now: Instant) {
-        let mut killed = Vec::new();
+        let (mut killed, mut silent) = (Vec::new(), Vec::new());
         for process in self.processes.values_mut() {
             if process.deadline.is_none_or(|deadline| deadline > now) || process.exit.is_some() {
                 continue;
             }
-            if process.state == State::Starting {
-                let seconds = process.spec.start_timeout.as_secs_f64();
-                process.failure.get_or_insert_with(|| format!("it was not ready after {seconds} s"));
+            if matches!(process.state, State::Starting | State::Loading) {
+                process.took_too_long();
             }
             process.kill();
+            if process.pid.is_none() {
+                process.exit = Some((Exit::Unborn, now));
+                silent.push((process.pool.clone(), process.generation));
+            }
             killed.push(process.of());
         }
         for of in killed {
             self.happened(Event::Killed { of });
+        }
+        // Who does not fork when it is asked to is no use.
+        for (pool, generation) in silent {
+            self.end_preloader(&pool, generation);
         }
     }
 

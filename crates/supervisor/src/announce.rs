@@ -106,6 +106,8 @@ impl Actor {
         for id in ids {
             let Some(process) = self.processes.get_mut(&id) else { continue };
             match process.state {
+                // It is for the replacements of those that are kept.
+                State::Preloaded if keep => {}
                 State::Ending => {}
                 State::Serving | State::Leaving => {
                     process.keep = keep;
@@ -116,7 +118,9 @@ impl Actor {
                 State::Starting | State::Ready if process.spec.kind != Kind::Workers => {
                     process.end(now, Ending::Replaced);
                 }
-                State::Starting | State::Ready => process.end(now, Ending::AtOnce),
+                State::Starting | State::Ready | State::Loading | State::Preloaded => {
+                    process.end(now, Ending::AtOnce);
+                }
                 State::Paused => process.end(now, Ending::Replaced),
             }
         }
@@ -128,7 +132,9 @@ impl Actor {
     /// Ready or paused processes serve from now on.
     pub(crate) fn serve(&mut self, ids: impl IntoIterator<Item = u64>, now: Instant) {
         for id in ids {
-            let Some(process) = self.processes.get_mut(&id) else { continue };
+            // A preloader never serves.
+            let process = self.processes.get_mut(&id).filter(|process| process.forks.is_none());
+            let Some(process) = process else { continue };
             process.become_(State::Serving, now);
             self.progress = true;
             process.say(&Order::Serve);

@@ -87,7 +87,11 @@ impl Child {
         let mut descriptors = inherited(variable)?;
         let channel =
             descriptors.take(CHANNEL).ok_or_else(|| wrong("there is no channel to a supervisor"))?;
-        let stream = UnixStream::from(channel);
+        Self::with_channel(channel.into(), descriptors)
+    }
+
+    /// Begins the conversation.
+    pub(crate) fn with_channel(stream: UnixStream, descriptors: Descriptors) -> io::Result<Self> {
         stream.set_nonblocking(false)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -107,6 +111,17 @@ impl Child {
     /// What the supervisor gave at the start.
     pub fn start(&self) -> &Start {
         &self.start
+    }
+
+    /// Whether this process is to load everything and to [fork](crate::preloader::fork_workers) the others of its pool.
+    pub fn is_preloader(&self) -> bool {
+        self.start.preloader
+    }
+
+    /// What a preloader listens to, and what those that it forks inherit.
+    pub(crate) fn into_parts(mut self) -> io::Result<(BufReader<UnixStream>, Descriptors, Reporter)> {
+        let reader = self.reader.take().ok_or_else(|| wrong("the orders are read already"))?;
+        Ok((reader, self.descriptors, self.reporter))
     }
 
     /// Takes an inherited descriptor.
@@ -167,7 +182,7 @@ fn wrong(message: &str) -> io::Error {
 }
 
 /// Reads one order; none at the end of the stream.
-fn read(reader: &mut BufReader<UnixStream>) -> io::Result<Option<Order>> {
+pub(crate) fn read(reader: &mut BufReader<UnixStream>) -> io::Result<Option<Order>> {
     let mut line = Vec::new();
     let limit = u64::try_from(MAX_ORDER).unwrap_or(u64::MAX);
     Read::by_ref(reader).take(limit).read_until(b'\n', &mut line)?;
@@ -247,14 +262,14 @@ impl Reporter {
         self.say(&Report::Ready { info });
     }
 
+    /// What the start waits for. The last that was said names the cause if the start takes longer than it may.
+    pub fn starting(&self, what: impl Into<String>) {
+        self.say(&Report::Starting { what: bounded(what.into()) });
+    }
+
     /// The start failed. The caller ends the process.
     pub fn failed(&self, message: impl Into<String>) {
-        let mut message = message.into();
-        if message.len() > MAX_MESSAGE {
-            let cut = (0..=MAX_MESSAGE).rev().find(|&at| message.is_char_boundary(at)).unwrap_or(0);
-            message.truncate(cut);
-        }
-        self.say(&Report::Failed { message });
+        self.say(&Report::Failed { message: bounded(message.into()) });
     }
 
     /// How things stand: to be said about once a second.
@@ -267,12 +282,17 @@ impl Reporter {
         self.say(&Report::Stuck { what: what.into(), detail: detail.into() });
     }
 
+    /// Wants something of the program that runs the supervisor. Where much is wanted at once some of it is not heard.
+    pub fn wish(&self, value: Value) {
+        self.say(&Report::Wish { value });
+    }
+
     /// Answers [`Order::Query`] or [`Order::Members`].
     pub fn answer(&self, id: u64, value: Value) {
         self.say(&Report::Answer { id, value });
     }
 
-    fn say(&self, report: &Report) {
+    pub(crate) fn say(&self, report: &Report) {
         let line = wire::line(report);
         let line = if line.len() <= wire::MAX_REPORT { line } else { too_long(report) };
         let mut stream = self.0.stream.lock().unwrap_or_else(PoisonError::into_inner);
@@ -281,8 +301,16 @@ impl Reporter {
     }
 }
 
-/// The longest message of a failed start, in bytes: as JSON it is at most six times as long.
+/// The longest message of a start, in bytes: as JSON it is at most six times as long.
 const MAX_MESSAGE: usize = wire::MAX_REPORT / 8;
+
+fn bounded(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        let cut = (0..=MAX_MESSAGE).rev().find(|&at| message.is_char_boundary(at)).unwrap_or(0);
+        message.truncate(cut);
+    }
+    message
+}
 
 fn too_long(report: &Report) -> Vec<u8> {
     match report {

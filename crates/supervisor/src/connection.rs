@@ -26,6 +26,8 @@ pub(crate) enum Note {
     Line(u64, bool, String),
     /// One of its streams has come to its end; true: the channel.
     Closed(u64, bool),
+    /// A program was tried out, and is gone.
+    Tried(std::io::Result<()>),
 }
 
 /// A process's channel. When it is dropped what was ordered is still written.

@@ -14,6 +14,13 @@ pub(crate) const VARIABLE: &str = "HAWKSBILL_DESCRIPTORS";
 /// The name of the channel among them.
 pub(crate) const CHANNEL: &str = "@channel";
 
+/// The name of the socket over which a preloader is asked for processes.
+pub(crate) const FORKS: &str = "@forks";
+
+/// The names of the streams of a process that is to be forked.
+pub(crate) const STDOUT: &str = "@stdout";
+pub(crate) const STDERR: &str = "@stderr";
+
 /// The name of what a launcher reads.
 pub(crate) const LAUNCH: &str = "@launch";
 

@@ -62,6 +62,8 @@ pub enum Event {
         expected: bool,
         /// What it said before, or wrote last.
         message: Option<String>,
+        /// Whether a plan fails with it, whose answer says all that.
+        answered: bool,
     },
     /// Processes of this pool keep dying; the next start is put off.
     PutOff {

@@ -14,6 +14,8 @@ pub enum Exit {
     Signal(i32),
     /// Somebody else has taken its status.
     Lost,
+    /// It never began: it was to be forked and was not.
+    Unborn,
 }
 
 impl Exit {
@@ -44,6 +46,7 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Unborn => f.write_str("it was not forked"),
             Self::Lost => f.write_str("an end that another part of the program waited for"),
             Self::Signal(number) => match NAMES.iter().find(|(known, ..)| *known == number) {
                 Some((_, name, "")) => write!(f, "{name}"),

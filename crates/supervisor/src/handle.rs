@@ -64,15 +64,17 @@ pub struct Failure {
     pub reason: String,
     /// What the process said: a traceback, or the last lines that it wrote.
     pub message: Option<String>,
+    /// Whether it said that of its own accord. What it only wrote was [handed on](crate::Settings::lines) line by line.
+    pub said_so: bool,
 }
 
 impl Failure {
     pub(crate) fn new(reason: impl Into<String>) -> Self {
-        Self { pool: None, reason: reason.into(), message: None }
+        Self { pool: None, reason: reason.into(), message: None, said_so: false }
     }
 
     pub(crate) fn of(pool: &str, reason: impl Into<String>) -> Self {
-        Self { pool: Some(pool.to_owned()), reason: reason.into(), message: None }
+        Self { pool: Some(pool.to_owned()), reason: reason.into(), message: None, said_so: false }
     }
 }
 

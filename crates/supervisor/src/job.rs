@@ -32,7 +32,7 @@ pub(crate) struct Job {
     /// Whether there was no plan before: then nobody waits for programs that nothing comes after.
     first: bool,
     /// Whether the plan is in practice.
-    committed: bool,
+    pub(crate) committed: bool,
     keep: Duration,
     probation: Duration,
     reply: oneshot::Sender<Result<Applied, Failure>>,
@@ -66,6 +66,7 @@ impl Actor {
     /// Goes on with the plan at hand, or takes up the next one.
     pub(crate) fn work(&mut self, now: Instant) {
         if self.job.is_none()
+            && self.trial.is_none()
             && let Some(command) = self.jobs.pop_front()
         {
             self.begin(command);
@@ -200,6 +201,10 @@ impl Actor {
             let service = |other: &&String| pools.get(*other).is_some_and(|pool| pool.kind == Kind::Service);
             if let Some(wrong) = pool.after.iter().find(|other| !service(other)) {
                 return Err(Failure::of(name, format!("it comes after '{wrong}', which is no service")));
+            }
+            if pool.preload && !(pool.kind == Kind::Workers && pool.speaks && pool.follows.is_empty()) {
+                let reason = "only workers that speak and follow nobody can be forked from a preloader";
+                return Err(Failure::of(name, reason));
             }
             if comes_after(pools, name, name) {
                 return Err(Failure::of(name, "it comes after itself"));

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::descriptors::{CHANNEL, LAUNCH, VARIABLE, adopt};
 use crate::plan::{Identity, Limit, Program};
+use crate::signals;
 use crate::wire::{self, Report};
 
 /// What a launcher is to run.
@@ -61,6 +62,8 @@ fn begin() -> io::Result<std::convert::Infallible> {
     }
     let mut command = Command::new(&launch.program.path);
     surround(&mut command, &launch.program);
+    // Python, which the launcher is a program of, ignores some.
+    signals::afresh(&mut command);
     if launch.mute && numbers.is_empty() {
         // It is none of the supervisor's own, nor are those that it starts.
         command.env_remove(VARIABLE);

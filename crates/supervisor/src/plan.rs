@@ -22,6 +22,7 @@ pub struct Plan {
 /// Processes of one kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
 pub struct Pool {
     /// How its processes come and go.
     pub kind: Kind,
@@ -46,6 +47,11 @@ pub struct Pool {
     pub told_ready: bool,
     /// What ends a program that does not speak, by its number at the system.
     pub stop_signal: i32,
+    /// Whether one process, the *preloader*, loads the program, and those of the pool are forked from it: they share its
+    /// memory as long as nobody writes to it. The program has to know ([`Child::is_preloader`](crate::child::Child::is_preloader)).
+    /// From the first such pool on the supervisor takes the status of every child that ends, as with
+    /// [`reap_all`](crate::Settings::reap_all).
+    pub preload: bool,
     /// Handed to each process at its start. Not looked into; another payload is another generation.
     pub payload: String,
     /// What else makes this a changed pool: a version, a digest of the code.
@@ -60,6 +66,9 @@ pub struct Pool {
     pub restart: Restart,
     /// What becomes of standard output and standard error.
     pub output: Output,
+    /// Whether a person at the supervisor's terminal may talk to it: its standard input and its process group are the
+    /// supervisor's. Interrupts from the keyboard are for the supervisor alone even so.
+    pub terminal: bool,
 }
 
 impl Default for Pool {
@@ -75,6 +84,7 @@ impl Default for Pool {
             speaks: true,
             told_ready: false,
             stop_signal: 15,
+            preload: false,
             payload: String::new(),
             fingerprint: String::new(),
             start_timeout: Duration::from_secs(60),
@@ -82,6 +92,7 @@ impl Default for Pool {
             recycle: Recycle::default(),
             restart: Restart::default(),
             output: Output::Inherit,
+            terminal: false,
         }
     }
 }
@@ -96,9 +107,11 @@ impl Pool {
             && self.follows == other.follows
             && self.speaks == other.speaks
             && self.told_ready == other.told_ready
+            && self.preload == other.preload
             && self.payload == other.payload
             && self.fingerprint == other.fingerprint
             && self.output == other.output
+            && self.terminal == other.terminal
     }
 }
 

@@ -149,6 +149,12 @@ impl Running {
         wait
     }
 
+    /// Others serve well now, who may have been too young to count when the last one died.
+    fn others_serve(&mut self, now: Instant) {
+        let first = now + self.spec.restart.first;
+        self.not_before = self.not_before.map(|at| at.min(first));
+    }
+
     pub(crate) fn status(&self, now: Instant) -> PoolStatus {
         let left = |at: Instant| at.saturating_duration_since(now);
         PoolStatus {
@@ -221,6 +227,7 @@ impl Actor {
                 self.look_at(&name, now);
             }
             self.retire(&name, now);
+            self.hasten(&name, now);
             self.fill(&name, now);
         }
     }
@@ -315,6 +322,21 @@ impl Actor {
         }
     }
 
+    /// Shortens the wait for the next start where others of the pool serve well meanwhile.
+    fn hasten(&mut self, name: &str, now: Instant) {
+        let Some(pool) = self.pools.get(name).filter(|pool| pool.not_before.is_some_and(|at| at > now))
+        else {
+            return;
+        };
+        let soon = pool.spec.restart.soon;
+        let serves_well =
+            |process: &Process| process.serves() && now.saturating_duration_since(process.since) >= soon;
+        let others = self.current(name).any(serves_well);
+        if let (true, Some(pool)) = (others, self.pools.get_mut(name)) {
+            pool.others_serve(now);
+        }
+    }
+
     /// Starts what is missing.
     fn fill(&mut self, name: &str, now: Instant) {
         let Some(pool) = self.pools.get(name) else { return };
@@ -336,5 +358,31 @@ impl Actor {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_early_once_others_serve_well() {
+        let now = Instant::now();
+        let mut pool = Running::new(Arc::new(Pool::default()), 1);
+        let restart = pool.spec.restart;
+        // All die young, one after the other.
+        for _ in 0..8 {
+            pool.lost(Some(Duration::ZERO), false, now);
+        }
+        assert_eq!(pool.not_before, Some(now + restart.wait(8)));
+        assert!(restart.wait(8) > restart.first);
+        pool.others_serve(now);
+        assert_eq!(pool.not_before, Some(now + restart.first));
+        // Looking again does not put it off, and where nothing waits nothing is to be put off.
+        pool.others_serve(now + restart.first);
+        assert_eq!(pool.not_before, Some(now + restart.first));
+        pool.not_before = None;
+        pool.others_serve(now);
+        assert_eq!(pool.not_before, None);
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
+use crate::descriptors::Descriptors;
 use crate::event::Of;
 use crate::exit::Exit;
 use crate::handle::Failure;
@@ -36,7 +37,12 @@ pub(crate) struct Process {
     pub(crate) pool: String,
     pub(crate) generation: u64,
     pub(crate) spec: Arc<Pool>,
-    pub(crate) pid: Pid,
+    /// None until it is forked.
+    pub(crate) pid: Option<Pid>,
+    /// What is handed to it when it is forked; none once that is asked for.
+    pub(crate) unborn: Option<Descriptors>,
+    /// Over which others are forked from it: then it is a preloader.
+    pub(crate) forks: Option<OwnedFd>,
     pub(crate) state: State,
     pub(crate) started: Instant,
     /// Since when it has this state.
@@ -53,6 +59,8 @@ pub(crate) struct Process {
     pub(crate) killed: bool,
     pub(crate) info: Value,
     pub(crate) beat: Beat,
+    /// What its start waits for, by its own account.
+    pub(crate) starting: Option<String>,
     pub(crate) failure: Option<String>,
     pub(crate) lines: VecDeque<String>,
     /// Its own limits, with jitter.
@@ -73,7 +81,7 @@ impl Process {
         pool: &str,
         generation: u64,
         spec: Arc<Pool>,
-        pid: Pid,
+        pid: Option<Pid>,
         started: Instant,
     ) -> Self {
         Self {
@@ -81,6 +89,8 @@ impl Process {
             pool: pool.to_owned(),
             generation,
             pid,
+            unborn: None,
+            forks: None,
             state: State::Starting,
             started,
             since: started,
@@ -92,6 +102,7 @@ impl Process {
             killed: false,
             info: Value::Null,
             beat: Beat::default(),
+            starting: None,
             failure: None,
             lines: VecDeque::new(),
             due: with_jitter(&spec.recycle, id),
@@ -101,6 +112,11 @@ impl Process {
             awaited: None,
             spec,
         }
+    }
+
+    /// Its number at the system; 0 until it is forked.
+    pub(crate) fn number(&self) -> u32 {
+        self.pid.map_or(0, |pid| pid.as_raw_pid().unsigned_abs())
     }
 
     pub(crate) fn of(&self) -> Of {
@@ -137,6 +153,18 @@ impl Process {
 
     /// Asks it to end; the deadline is set.
     pub(crate) fn end(&mut self, now: Instant, how: Ending) {
+        if self.unborn.take().is_some() {
+            // Nobody has been asked for it.
+            self.become_(State::Ending, now);
+            self.exit = Some((Exit::Unborn, now));
+            return;
+        }
+        if self.forks.is_some() {
+            // It serves nobody and has nothing to put in order: what the application registered for its end is for workers.
+            self.become_(State::Ending, now);
+            self.kill();
+            return;
+        }
         let most = self.spec.stop_timeout;
         let allowed = if how == Ending::AtOnce { most.min(AT_ONCE) } else { most };
         if self.connection.is_some() && self.known {
@@ -166,14 +194,17 @@ impl Process {
     pub(crate) fn kill(&mut self) {
         self.killed = true;
         self.deadline = None;
-        if self.exit.is_none() {
-            tree::kill(self.pid);
+        match self.pid {
+            Some(pid) if self.exit.is_none() => tree::kill(pid),
+            _ => {}
         }
     }
 
-    fn signal(&self, signal: Signal) {
-        if self.exit.is_none() {
-            let _ = kill_process(self.pid, signal);
+    /// Sends it a signal, if it is there.
+    pub(crate) fn signal(&self, signal: Signal) {
+        match self.pid {
+            Some(pid) if self.exit.is_none() => drop(kill_process(pid, signal)),
+            _ => {}
         }
     }
 
@@ -186,6 +217,25 @@ impl Process {
             self.lines.pop_front();
         }
         self.lines.push_back(line);
+    }
+
+    /// Its time to start is over.
+    pub(crate) fn took_too_long(&mut self) {
+        let seconds = self.spec.start_timeout.as_secs_f64();
+        let waits = self.starting.take().map(|what| format!(": {what}")).unwrap_or_default();
+        self.failure.get_or_insert_with(|| format!("it was not ready after {seconds} s{waits}"));
+    }
+
+    /// What became of it.
+    pub(crate) fn story(&self, exit: Exit) -> String {
+        let doing = match self.state {
+            State::Starting | State::Ready => "while it started",
+            _ => "while it served",
+        };
+        match self.number() {
+            0 => exit.to_string(),
+            pid => format!("process {pid} ended {doing}: {exit}"),
+        }
     }
 
     /// What it said of its failure, else what it wrote last.
@@ -207,19 +257,19 @@ impl Process {
             return Some(format!("it is {} seconds old", age.as_secs()));
         }
         let most = self.due.rss?;
-        let resident = rss(self.pid);
+        let resident = rss(self.pid?);
         (resident >= most).then(|| format!("it occupies {} MB", resident / 1_000_000))
     }
 
     pub(crate) fn status(&self, now: Instant) -> ProcessStatus {
         ProcessStatus {
             process: self.id,
-            pid: self.pid.as_raw_pid().unsigned_abs(),
+            pid: self.number(),
             generation: self.generation,
             state: self.state,
             uptime: now.saturating_duration_since(self.started),
-            rss: rss(self.pid),
-            cpu: cpu(self.pid),
+            rss: self.pid.map_or(0, rss),
+            cpu: self.pid.map_or(Duration::ZERO, cpu),
             beat: self.beat.clone(),
             info: self.info.clone(),
             retiring: self.retiring.as_ref().map(|(reason, _)| reason.clone()),

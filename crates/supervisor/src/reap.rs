@@ -10,6 +10,23 @@ use rustix::process::{
 
 use crate::exit::Exit;
 
+/// Whether the system gives this process those of its descendants that have lost their parents. Another program in this
+/// place may have asked for it.
+pub(crate) fn is_subreaper() -> bool {
+    rustix::process::child_subreaper().is_ok_and(|set| set.is_some())
+}
+
+/// Asks for them, from now on.
+pub(crate) fn become_subreaper() -> std::io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// Whether this is a child of this process, be it dead.
+pub(crate) fn is_child(pid: Pid) -> bool {
+    let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    rustix::process::waitid(WaitId::Pid(pid), peek).is_ok()
+}
+
 /// How this child has ended; none while it runs. What is left of the group of one that did not end well, or that was not to
 /// leave others, is killed.
 pub(crate) fn ended(pid: Pid, leaves_others: bool) -> Option<Exit> {

@@ -1,7 +1,11 @@
-//! The signals that a supervisor answers to.
+//! The signals that a supervisor answers to, and those that its processes begin with.
 
 use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
+use nix::libc;
+use nix::sys::signal::SigSet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A signal that somebody sent to the supervisor.
@@ -67,4 +71,49 @@ impl Signals {
             _ = self.user2.recv() => Received::User2,
         }
     }
+}
+
+/// Has a program begin with every signal at its default action, and none blocked, whatever the supervisor was started
+/// with. What is ignored stays so over `exec` (execve(2)): SIGINT and SIGQUIT in the background of a shell without job
+/// control, SIGHUP under nohup, SIGXFSZ in every Python.
+pub(crate) fn afresh(command: &mut Command) {
+    // SAFETY: signal and pthread_sigmask may be called between fork and exec (signal-safety(7)), and nothing else is.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(reset);
+    }
+}
+
+/// Has a program in the supervisor's process group leave to it what comes from the terminal: SIGINT and SIGQUIT from the
+/// keyboard, SIGHUP when it is closed. After [`afresh`].
+pub(crate) fn without_keyboard(command: &mut Command) {
+    // SAFETY: as above.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(ignore_keyboard);
+    }
+}
+
+fn ignore_keyboard() -> io::Result<()> {
+    for number in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
+        // SAFETY: no handler is installed.
+        #[allow(unsafe_code)]
+        let before = unsafe { libc::signal(number, libc::SIG_IGN) };
+        if before == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+fn reset() -> io::Result<()> {
+    for number in 1..=libc::SIGRTMAX() {
+        // Refused for SIGKILL, SIGSTOP and those that the C library keeps to itself, which nobody can ignore either.
+        // SAFETY: no handler is installed.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::signal(number, libc::SIG_DFL);
+        }
+    }
+    Ok(SigSet::empty().thread_set_mask()?)
 }

@@ -9,11 +9,13 @@ use std::process::{Command, Stdio};
 
 use command_fds::CommandFdExt;
 use rustix::fs::MemfdFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Pid;
 
-use crate::descriptors::{CHANNEL, Descriptors, LAUNCH, VARIABLE};
+use crate::descriptors::{CHANNEL, Descriptors, FORKS, LAUNCH, STDERR, STDOUT, VARIABLE};
 use crate::launch::{Launch, surround};
 use crate::plan::{Output, Pool};
+use crate::signals;
 
 /// A process that was started.
 pub(crate) struct Spawned {
@@ -21,12 +23,42 @@ pub(crate) struct Spawned {
     pub(crate) channel: Option<UnixStream>,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
+    /// Over which a preloader is asked for processes.
+    pub(crate) forks: Option<OwnedFd>,
 }
 
-/// Starts a process of a pool, in a process group of its own.
+/// What connects a process that is to be forked with the supervisor.
+pub(crate) struct Streams {
+    pub(crate) channel: UnixStream,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+    /// The process's ends, by their names.
+    pub(crate) theirs: Descriptors,
+}
+
+/// Makes them.
+pub(crate) fn streams(pool: &Pool) -> io::Result<Streams> {
+    let mut theirs = Descriptors::new();
+    let (channel, other) = UnixStream::pair()?;
+    theirs.insert(CHANNEL, other);
+    let mut pipe = |name: &str, wanted: bool| -> io::Result<Option<OwnedFd>> {
+        if !wanted {
+            return Ok(None);
+        }
+        let (ours, other) = io::pipe()?;
+        theirs.insert(name, OwnedFd::from(other));
+        Ok(Some(ours.into()))
+    };
+    let stdout = pipe(STDOUT, pool.output == Output::Lines)?;
+    let stderr = pipe(STDERR, pool.output != Output::Inherit)?;
+    Ok(Streams { channel, stdout, stderr, theirs })
+}
+
+/// Starts a process of a pool, or its preloader, in a process group of its own unless it is at the terminal.
 pub(crate) fn spawn(
     pool: &Pool,
     launcher: &[String],
+    is_preloader: bool,
     find: impl Fn(&str) -> Option<OwnedFd>,
 ) -> io::Result<Spawned> {
     let mut inherited = Descriptors::new();
@@ -41,6 +73,14 @@ pub(crate) fn spawn(
         inherited.insert(CHANNEL, theirs);
         channel = Some(ours);
     }
+    let mut forks = None;
+    if is_preloader {
+        // Messages, each with its descriptors.
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        inherited.insert(FORKS, theirs);
+        forks = Some(ours);
+    }
     let mut command = command(pool, launcher, &mut inherited)?;
     let numbers = inherited.numbers();
     if numbers.is_empty() {
@@ -48,7 +88,11 @@ pub(crate) fn spawn(
     } else {
         command.env(VARIABLE, serde_json::to_string(&numbers)?);
     }
-    command.process_group(0).stdin(Stdio::null());
+    if pool.terminal {
+        command.stdin(Stdio::inherit());
+    } else {
+        command.process_group(0).stdin(Stdio::null());
+    }
     if pool.output == Output::Lines {
         command.stdout(Stdio::piped());
     }
@@ -57,6 +101,10 @@ pub(crate) fn spawn(
     }
     // Kept under their own numbers: a chosen number could be one that the standard library uses between fork and exec.
     command.preserved_fds(inherited.into_all());
+    signals::afresh(&mut command);
+    if pool.terminal {
+        signals::without_keyboard(&mut command);
+    }
     let started = command.spawn();
     let mut child = started.map_err(|error| {
         let program = command.get_program().display();
@@ -68,6 +116,7 @@ pub(crate) fn spawn(
         channel,
         stdout: child.stdout.take().map(OwnedFd::from),
         stderr: child.stderr.take().map(OwnedFd::from),
+        forks,
     })
 }
 

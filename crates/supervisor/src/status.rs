@@ -79,6 +79,10 @@ pub struct ProcessStatus {
 pub enum State {
     /// It is loading.
     Starting,
+    /// It is loading what others will be forked from.
+    Loading,
+    /// It has loaded what others are forked from.
+    Preloaded,
     /// It waits for the others of its generation.
     Ready,
     /// It serves.

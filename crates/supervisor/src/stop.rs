@@ -17,15 +17,29 @@ impl Actor {
     /// A process is gone, and all that it said has been heard.
     pub(crate) fn bury(&mut self, id: u64, exit: Exit, now: Instant) {
         let Some(mut process) = self.processes.remove(&id) else { return };
+        if process.forks.is_some() {
+            self.bury_preloader(process, exit, now);
+            return;
+        }
         let is_task = process.spec.kind == Kind::Task;
         if let Some(awaited) = process.awaited.take() {
             let _ = awaited.send(Ok(exit));
         }
         let expected = is_task || process.is_going() || self.stopping.is_some();
+        let said_so = process.failure.is_some();
         let message = process.message();
         let (of, served) = (process.of(), now.saturating_duration_since(process.since));
         let was = process.state;
-        self.happened(Event::Ended { of, exit: exit.to_string(), expected, message: message.clone() });
+        let fails_plan = !expected
+            && process.spec.kind == Kind::Workers
+            && self.job.as_ref().is_some_and(|job| job.can_fail() && job.generation == process.generation);
+        self.happened(Event::Ended {
+            of,
+            exit: exit.to_string(),
+            expected,
+            message: message.clone(),
+            answered: fails_plan,
+        });
         self.confirmed(id, None, now);
         if matches!(was, State::Serving | State::Leaving) {
             self.announce(&process.pool, BTreeSet::new(), now);
@@ -33,16 +47,9 @@ impl Actor {
         if expected {
             return;
         }
-        let doing = match was {
-            State::Starting | State::Ready => "while it started",
-            _ => "while it served",
-        };
-        let reason = format!("process {} ended {doing}: {exit}", process.pid.as_raw_pid());
-        let workers = process.spec.kind == Kind::Workers;
-        if workers
-            && self.job.as_ref().is_some_and(|job| job.can_fail() && job.generation == process.generation)
-        {
-            self.fail_job(Failure { pool: Some(process.pool), reason, message }, now);
+        let reason = process.story(exit);
+        if fails_plan {
+            self.fail_job(Failure { pool: Some(process.pool), reason, message, said_so }, now);
             return;
         }
         let others = self.processes.values().any(|other| {
@@ -71,6 +78,9 @@ impl Actor {
         self.stopping.get_or_insert_default().extend(reply);
         let ends = || Failure::new("the supervisor was told to end");
         self.fail_job(ends(), now);
+        if let Some(trial) = &mut self.trial {
+            trial.cancel(ends());
+        }
         for command in std::mem::take(&mut self.jobs) {
             if let Command::Apply(_, reply) | Command::Reload(_, _, reply) = command {
                 let _ = reply.send(Err(ends()));

@@ -4,11 +4,13 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::actor::Actor;
 use crate::descriptors::Descriptors;
+use crate::event::Of;
 use crate::handle::Handle;
 
 /// How many events a slow reader may be behind.
@@ -37,11 +39,22 @@ pub struct Line<'a> {
     pub text: &'a str,
 }
 
+/// What a process wants of the program around its supervisor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wish {
+    /// Who.
+    pub of: Of,
+    /// What. The process may run somebody else's code: nothing of it is to be trusted.
+    pub value: Value,
+}
+
 /// What a supervisor is like.
 #[derive(Clone)]
 pub struct Settings {
     /// Takes the lines of pools whose output is [`Lines`](crate::Output::Lines) or [`Errors`](crate::Output::Errors).
     pub lines: Option<Lines>,
+    /// Takes what processes want of the program around. What there is no room for is dropped.
+    pub wishes: Option<mpsc::Sender<Wish>>,
     /// Whether to take the status of every child that ends, also of those that the supervisor did not start. Set where
     /// this is the first process of a container, which inherits all orphans. The program must not wait for children of
     /// its own then.
@@ -50,7 +63,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { lines: None, reap_all: std::process::id() == 1 }
+        Self { lines: None, wishes: None, reap_all: std::process::id() == 1 }
     }
 }
 

@@ -2,23 +2,26 @@
 
 use std::env;
 use std::io;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::net::sockopt;
+use rustix::net::{SocketType, sockopt};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::descriptors::{Descriptors, VARIABLE, adopt};
 
+/// What tells of sockets that are passed. A program that takes this one's place has them already.
+pub(crate) const ACTIVATION: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+
 /// What no child inherits: it would take itself for the service.
 pub(crate) const VARIABLES: [&str; 9] = [
-    "LISTEN_PID",
-    "LISTEN_FDS",
-    "LISTEN_FDNAMES",
+    ACTIVATION[0],
+    ACTIVATION[1],
+    ACTIVATION[2],
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
@@ -30,8 +33,8 @@ pub(crate) const VARIABLES: [&str; 9] = [
 /// The first number of a socket that is handed over (`sd_listen_fds(3)`).
 const FIRST: RawFd = 3;
 
-/// Takes over the sockets of socket activation (`LISTEN_FDS`); none where there are none, or they are meant for another
-/// process. They are named as their units say; what has no name, or the name of one before it, is named by its number:
+/// Takes over the sockets of socket activation (`LISTEN_FDS`, `sd_listen_fds(3)`); none where there are none, or they are
+/// meant for another process. Each keeps its number. They are named as their units say; what has no name, or the name of one before it, is named by its number:
 /// `3`, `4`. Works once.
 ///
 /// # Errors
@@ -47,16 +50,22 @@ pub fn sockets() -> io::Result<Descriptors> {
     let mut names = names.split(':');
     for number in FIRST..FIRST.saturating_add(count) {
         let descriptor = adopt(number)?;
-        if !sockopt::socket_acceptconn(descriptor.as_fd()).unwrap_or(false) {
+        let name = names.next().unwrap_or("");
+        if !listens(&descriptor) {
+            let called = if name.is_empty() { String::new() } else { format!(" ({name:?})") };
             return Err(io::Error::other(format!(
-                "descriptor {number}, handed over by LISTEN_FDS, is not a socket that listens; Hawksbill needs Accept=no and ListenStream="
+                "descriptor {number}{called} is not a listening stream socket; have its .socket unit say ListenStream= and Accept=no"
             )));
         }
-        let name = names.next().unwrap_or("");
         let named = !name.is_empty() && name != "unknown" && descriptors.get(name).is_none();
         descriptors.insert(if named { name.to_owned() } else { number.to_string() }, descriptor);
     }
     Ok(descriptors)
+}
+
+fn listens(descriptor: &OwnedFd) -> bool {
+    let is_stream = sockopt::socket_type(descriptor).is_ok_and(|kind| kind == SocketType::STREAM);
+    is_stream && sockopt::socket_acceptconn(descriptor).unwrap_or(false)
 }
 
 fn env_number(name: &str) -> Option<u64> {
@@ -90,7 +99,7 @@ impl Notifier {
         self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
-    /// A reload begins; [`ready`](Self::ready) ends it, however it went.
+    /// A reload begins: the configuration is loaded again. [`ready`](Self::ready) ends it, however it went.
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1_000);

@@ -11,6 +11,8 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 pub(crate) fn kill(root: Pid) {
     let found = descendants(root.as_raw_pid());
     let _ = kill_process_group(root, Signal::KILL);
+    // One that is at the terminal has no group of its own.
+    let _ = kill_process(root, Signal::KILL);
     for pid in found.into_iter().filter_map(Pid::from_raw) {
         let _ = kill_process(pid, Signal::KILL);
     }

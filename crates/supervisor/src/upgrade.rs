@@ -1,7 +1,7 @@
 //! Another program takes this one's place: under the same process number, with the same descriptors and processes.
 //!
 //! The state goes through an anonymous file whose number `HAWKSBILL_RESUME` names. The new program is started on trial
-//! first; only one that has read the state and says so takes over.
+//! first; only one that has read the state and says so takes over. During the trial everything goes on as usual.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,41 +9,40 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Command as StdCommand, Stdio};
+use std::process::Command as StdCommand;
 use std::sync::Arc;
 use std::time::Duration;
 
-use command_fds::CommandFdExt;
 use rustix::fs::MemfdFlags;
 use rustix::io::FdFlags;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::io::AsyncReadExt;
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use crate::actor::Actor;
+use crate::connection::Note;
 use crate::descriptors::{Descriptors, adopt};
 use crate::handle::{Failure, Handle};
-use crate::launch::surround;
 use crate::plan::{Plan, Pool, Program, Recycle};
 use crate::pool::{Kept, Running};
 use crate::process::Process;
 use crate::status::State;
 use crate::supervisor::{Settings, Supervisor};
+use crate::systemd::ACTIVATION;
+use crate::trial::{APPROVAL, TRIAL, Trial, try_out, unfit, watch};
 use crate::wire::Beat;
 
 /// Names the descriptor of the state.
-const VARIABLE: &str = "HAWKSBILL_RESUME";
+pub(crate) const VARIABLE: &str = "HAWKSBILL_RESUME";
 
-/// Set where the state is to be read on trial only.
-const TRIAL: &str = "HAWKSBILL_RESUME_TRIAL";
+/// How long processes may take to read the orders that they were given before. Nothing else happens meanwhile.
+const WRITE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a program says that has read the state on trial.
-const APPROVAL: &str = "hawksbill resumes";
-
-/// How long that may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The channels of processes by their numbers, each with what was read of it beyond the last message.
+type Channels = BTreeMap<u64, (OwnedFd, Vec<u8>)>;
 
 /// What goes from one program to the next. Fields that a newer program adds have defaults.
 #[derive(Serialize, Deserialize)]
@@ -64,6 +63,8 @@ struct KeptProcess {
     generation: u64,
     spec: Pool,
     pid: i32,
+    #[serde(default)]
+    forks: Option<i32>,
     state: State,
     age: Duration,
     lasted: Duration,
@@ -162,24 +163,14 @@ impl Supervisor {
     }
 }
 
-/// What comes out of a pipe until its end; of much only the beginning.
-async fn read_all(pipe: Option<OwnedFd>) -> io::Result<String> {
-    const MOST: u64 = 64 << 10;
-    let pipe = pipe.ok_or_else(|| io::Error::other("it has no standard streams"))?;
-    let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe)?;
-    let mut text = Vec::new();
-    AsyncReadExt::take(&mut pipe, MOST).read_to_end(&mut text).await?;
-    tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
 impl KeptProcess {
     fn revive(self, actor: &Actor, now: Instant) -> io::Result<Process> {
         let ago = |long: Duration| now.checked_sub(long).unwrap_or(now);
         let pid = Pid::from_raw(self.pid).ok_or_else(|| io::Error::other("a process without a number"))?;
         let shared = actor.pools.get(&self.pool).filter(|pool| pool.generation == self.generation);
         let spec = shared.map_or_else(|| Arc::new(self.spec), |pool| Arc::clone(&pool.spec));
-        let mut process = Process::new(self.id, &self.pool, self.generation, spec, pid, ago(self.age));
+        let mut process = Process::new(self.id, &self.pool, self.generation, spec, Some(pid), ago(self.age));
+        process.forks = self.forks.map(adopt).transpose()?;
         process.state = self.state;
         process.since = ago(self.lasted);
         process.deadline = self.left.and_then(|left| now.checked_add(left));
@@ -200,28 +191,63 @@ impl KeptProcess {
 }
 
 impl Actor {
-    /// Becomes another program; comes back with a failure only, and as before.
-    pub(crate) async fn upgrade(&mut self, program: &Program, note: Value) -> Failure {
-        if self.job.is_some() || self.stopping.is_some() || !self.announcements.is_empty() {
-            return Failure::new("processes are being started or ended; try again when that is done");
+    /// Has another program tried out. If it is fit, this one [becomes](Self::become_another) it, at the next moment when
+    /// nothing is half done.
+    pub(crate) fn begin_upgrade(&mut self, program: Program, note: Value, reply: oneshot::Sender<Failure>) {
+        if self.job.is_some()
+            || self.stopping.is_some()
+            || self.trial.is_some()
+            || self.processes.values().any(|process| process.pid.is_none())
+            || !self.announcements.is_empty()
+        {
+            let busy = "processes are being started or ended; try again when that is done";
+            let _ = reply.send(Failure::new(busy));
+            return;
         }
-        if let Err(error) = self.try_out(program, note.clone()).await {
-            return Failure::new(format!("the new program does not take over: {error}"));
-        }
-        let mut channels = BTreeMap::new();
-        let ids: Vec<u64> = self.processes.keys().copied().collect();
-        for id in ids {
-            let connection = self.processes.get_mut(&id).and_then(|process| process.connection.take());
-            if let Some(connection) = connection {
-                match tokio::time::timeout(PATIENCE, connection.dissolve()).await {
-                    Ok(Ok(channel)) => drop(channels.insert(id, channel)),
-                    // What does not read its orders is beyond help, and ends at the end of its channel.
-                    Ok(Err(_)) | Err(_) => {
-                        tracing::warn!(target: "hawksbill::supervisor", "process {id} is lost");
-                    }
-                }
+        let child = self.hand_over(&Channels::new(), note.clone());
+        match child.and_then(|file| try_out(&program, file)) {
+            Ok(child) => {
+                let (cancel, cancelled) = oneshot::channel();
+                let notes = self.notes.clone();
+                tokio::spawn(async move {
+                    let _ = notes.send(Note::Tried(watch(child, cancelled).await));
+                });
+                let reply = Some(reply);
+                self.trial = Some(Trial { program, note, reply, passed: false, cancel: Some(cancel) });
             }
+            Err(error) => drop(reply.send(unfit(&error))),
         }
+    }
+
+    /// How the trial went.
+    pub(crate) fn tried(&mut self, outcome: io::Result<()>) {
+        let Some(mut trial) = self.trial.take() else { return };
+        match outcome {
+            // Who ended it has told so.
+            _ if self.stopping.is_some() => {}
+            Ok(()) => self.trial = Some(Trial { passed: true, ..trial }),
+            Err(error) => trial.answer(unfit(&error)),
+        }
+    }
+
+    /// Goes on as the program that has passed its trial, if there is one and nothing is half done.
+    pub(crate) async fn go_over(&mut self) {
+        if self.job.is_some()
+            || self.stopping.is_some()
+            || self.processes.values().any(|process| process.pid.is_none())
+            || !self.announcements.is_empty()
+        {
+            return;
+        }
+        if let Some(mut trial) = self.trial.take_if(|trial| trial.passed) {
+            let failure = self.become_another(&trial.program, std::mem::take(&mut trial.note)).await;
+            trial.answer(failure);
+        }
+    }
+
+    /// Becomes another program; comes back with a failure only, and as before.
+    async fn become_another(&mut self, program: &Program, note: Value) -> Failure {
+        let channels = self.dissolve().await;
         let error = match self.hand_over(&channels, note) {
             Ok(file) => self.replace(program, &file, &channels),
             Err(error) => error,
@@ -239,46 +265,31 @@ impl Actor {
         Failure::new(format!("the new program cannot be started: {error}"))
     }
 
-    /// Has the new program read the state.
-    async fn try_out(&self, program: &Program, note: Value) -> io::Result<()> {
-        let file = self.hand_over(&BTreeMap::new(), note)?;
-        let mut command = StdCommand::new(&program.path);
-        surround(&mut command, program);
-        command.env(VARIABLE, file.as_raw_fd().to_string()).env(TRIAL, "1");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        command.preserved_fds(vec![file]);
-        let mut child = command.spawn()?;
-        drop(command);
-        let (said, complained) =
-            (child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from));
-        let listening = async { tokio::try_join!(read_all(said), read_all(complained)) };
-        let heard = tokio::time::timeout(PATIENCE, listening).await;
-        let in_time = heard.is_ok();
-        let (said, complained) = heard.ok().transpose()?.unwrap_or_default();
-        // It has closed its standard output, so it is about to end; nothing else reaps it while this task waits.
-        let deadline = Instant::now() + if in_time { PATIENCE } else { Duration::ZERO };
-        let status = loop {
-            if let Some(status) = child.try_wait()? {
-                break status;
+    /// Takes the channels of all processes, each between two messages.
+    async fn dissolve(&mut self) -> Channels {
+        let mut dissolving = JoinSet::new();
+        for (&id, process) in &mut self.processes {
+            if let Some(connection) = process.connection.take() {
+                let dissolved = async move { (id, timeout(WRITE_PATIENCE, connection.dissolve()).await) };
+                dissolving.spawn(dissolved);
             }
-            if Instant::now() >= deadline {
-                child.kill()?;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        };
-        let approved = said.lines().any(|line| line.trim_end().ends_with(APPROVAL));
-        match (in_time, status.success() && approved) {
-            (true, true) => Ok(()),
-            (true, false) => {
-                let complained = complained.trim_end();
-                let before = if complained.is_empty() { "" } else { ":\n" };
-                Err(io::Error::other(format!("on trial it ended with {status}{before}{complained}")))
-            }
-            (false, _) => Err(io::Error::other("on trial it said nothing in time")),
         }
+        let mut channels = Channels::new();
+        for (id, dissolved) in dissolving.join_all().await {
+            match dissolved {
+                Ok(Ok(channel)) => drop(channels.insert(id, channel)),
+                // What does not read its orders is beyond help, and ends at the end of its channel.
+                Ok(Err(_)) | Err(_) => {
+                    tracing::warn!(target: "hawksbill::supervisor", "process {id} is lost");
+                }
+            }
+        }
+        // What was heard until now is in no channel any more.
+        self.hear();
+        channels
     }
 
-    fn hand_over(&self, channels: &BTreeMap<u64, (OwnedFd, Vec<u8>)>, note: Value) -> io::Result<OwnedFd> {
+    fn hand_over(&self, channels: &Channels, note: Value) -> io::Result<OwnedFd> {
         let now = Instant::now();
         let processes = self.processes.values().map(|process| {
             let channel = channels.get(&process.id);
@@ -288,7 +299,8 @@ impl Actor {
                 pool: process.pool.clone(),
                 generation: process.generation,
                 spec: Pool::clone(&process.spec),
-                pid: process.pid.as_raw_pid(),
+                pid: process.pid.map_or(0, Pid::as_raw_pid),
+                forks: number(&process.forks),
                 state: process.state,
                 age: now.saturating_duration_since(process.started),
                 lasted: now.saturating_duration_since(process.since),
@@ -321,16 +333,12 @@ impl Actor {
 
     /// Takes the step itself. Nothing else runs between the first descriptor that is let through and the last one that
     /// is held back again.
-    fn replace(
-        &self,
-        program: &Program,
-        file: &OwnedFd,
-        channels: &BTreeMap<u64, (OwnedFd, Vec<u8>)>,
-    ) -> io::Error {
+    fn replace(&self, program: &Program, file: &OwnedFd, channels: &Channels) -> io::Error {
         let let_through = |flags: FdFlags| -> io::Result<()> {
             rustix::io::fcntl_setfd(file, flags)?;
             let outputs = self.processes.values().flat_map(|process| process.outputs.iter().flatten());
-            let inherited = self.descriptors.all().chain(outputs).map(AsFd::as_fd);
+            let forks = self.processes.values().filter_map(|process| process.forks.as_ref());
+            let inherited = self.descriptors.all().chain(outputs).chain(forks).map(AsFd::as_fd);
             for descriptor in inherited.chain(channels.values().map(|(stream, _)| stream.as_fd())) {
                 rustix::io::fcntl_setfd(descriptor, flags)?;
             }
@@ -343,6 +351,9 @@ impl Actor {
         command.args(&program.args).envs(&program.env).env(VARIABLE, file.as_raw_fd().to_string());
         if program.clear_env {
             command.env_clear().envs(&program.env).env(VARIABLE, file.as_raw_fd().to_string());
+        }
+        for name in ACTIVATION {
+            command.env_remove(name);
         }
         if let Some(dir) = &program.dir {
             command.current_dir(dir);

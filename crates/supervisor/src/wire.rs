@@ -24,10 +24,31 @@ pub(crate) enum Report {
         /// See [`VERSION`].
         version: u32,
     },
+    /// A preloader has loaded everything; processes may be forked from it.
+    Preloaded,
+    /// A preloader has forked a process.
+    Forked {
+        /// The number that the supervisor gave to what it asked for.
+        process: u64,
+        /// The process's number at the system.
+        pid: i32,
+    },
+    /// A preloader did not fork.
+    NotForked {
+        /// The number that the supervisor gave to what it asked for.
+        process: u64,
+        /// Why, for a person.
+        message: String,
+    },
     /// Everything is loaded; [`Order::Serve`] may come.
     Ready {
         /// Where the process can be reached, and what else the pools that follow should know.
         info: Value,
+    },
+    /// How far the start is.
+    Starting {
+        /// What it waits for, for a person, who reads it if the start takes too long.
+        what: String,
     },
     /// The start failed. The process ends by itself.
     Failed {
@@ -42,6 +63,11 @@ pub(crate) enum Report {
         what: String,
         /// What it hangs in.
         detail: String,
+    },
+    /// The process wants something of the program that runs the supervisor.
+    Wish {
+        /// What.
+        value: Value,
     },
     /// The answer to [`Order::Query`] or [`Order::Members`].
     Answer {
@@ -144,6 +170,18 @@ pub struct Start {
     pub payload: String,
     /// How long it may take to end, in seconds.
     pub stop_seconds: f64,
+    /// Whether it is to load everything and to fork the processes of its pool, instead of being one of them.
+    #[serde(default)]
+    pub preloader: bool,
+}
+
+/// What a preloader is asked for, over a socket of its own: another process. As many descriptors come along as are named.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Wish {
+    /// The number of the process.
+    pub(crate) process: u64,
+    /// What the descriptors are: its channel and its streams.
+    pub(crate) descriptors: Vec<String>,
 }
 
 /// A process that serves.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use common::program::{activated, field, numbers, said, supervisor};
 use common::{LIMIT, kill, plan, pool, role, runs, supervise, until, worker};
-use hawksbill_supervisor::{Apply, Identity, Limit, Output, Plan, Pool};
+use hawksbill_supervisor::{Apply, Event, Identity, Limit, Output, Plan, Pool, Program};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -67,6 +67,33 @@ async fn another_program_takes_over_while_processes_serve() {
     until(|| async { (!pids.iter().any(|&pid| runs(pid))).then_some(()) }).await;
     kill(child.id(), Signal::TERM);
     assert!(child.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_trial_holds_nothing_up_and_ends_with_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pid");
+    let mut running = supervise();
+    running.apply([("shop", pool(1, json!({})))]).await.unwrap();
+    // It says neither yes nor no.
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600", file.display());
+    let program = Program { path: "sh".into(), args: vec!["-c".into(), script], ..Program::default() };
+    let handle = running.handle.clone();
+    let upgrade = tokio::spawn(async move { handle.upgrade(program, json!(null)).await });
+    let trial: u32 = until(|| async { std::fs::read_to_string(&file).ok()?.trim().parse().ok() }).await;
+    // A process that dies meanwhile is replaced.
+    let [first] = running.serving("shop").await[..] else { panic!() };
+    kill(first, Signal::KILL);
+    running.event(|event| matches!(event, Event::Ended { .. }).then_some(())).await;
+    let [second] = running.whole("shop", 1).await[..] else { panic!() };
+    assert_ne!(first, second);
+    // What the program was told of stays as it is.
+    let refused = running.handle.scale("shop", 2).await.unwrap_err();
+    assert!(refused.to_string().contains("about to take over"), "{refused}");
+    assert!(runs(trial));
+    running.handle.stop(true).await;
+    assert!(!runs(trial));
+    assert!(upgrade.await.unwrap().to_string().contains("told to end"));
 }
 
 #[tokio::test]

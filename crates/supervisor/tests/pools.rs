@@ -63,7 +63,7 @@ async fn a_start_that_hangs_is_ended() {
     let running = supervise();
     let hanging = Pool { start_timeout: Duration::from_millis(500), ..pool(1, json!({"start": "hang"})) };
     let failure = running.apply([("shop", hanging)]).await.unwrap_err();
-    assert_eq!(failure.message.as_deref(), Some("it was not ready after 0.5 s"));
+    assert_eq!(failure.message.as_deref(), Some("it was not ready after 0.5 s: it looks for its keys"));
     assert!(failure.reason.contains("SIGKILL"), "{failure}");
     running.stop().await;
 }

@@ -9,10 +9,12 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use hawksbill_supervisor::child::{Child, Orders, Reporter};
+use hawksbill_supervisor::preloader::{Forker, end_with_supervisor, fork_workers};
 use hawksbill_supervisor::{
     Apply, Beat, Descriptors, Event, Handle, Order, Output, Plan, Pool, ProcessStatus, Program, Restart,
     Settings, Size, State, Supervisor,
 };
+use nix::unistd::ForkResult;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
@@ -147,9 +149,65 @@ pub(crate) fn runs(pid: u32) -> bool {
 fn as_worker() {
     if Child::is_one() {
         let mut child = Child::from_environment().unwrap();
+        if child.is_preloader() {
+            child = preload(child);
+        }
         let orders = child.orders().unwrap();
         work(&child, orders);
     }
+}
+
+/// What a worker says when it is ready: its number, and that of the process from which it was forked.
+fn info() -> Value {
+    match ORIGIN.get() {
+        Some(origin) => json!({"at": std::process::id(), "from": origin}),
+        None => json!({"at": std::process::id()}),
+    }
+}
+
+static ORIGIN: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+
+/// Comes back in the processes that are forked. The thread of this test is the only one in them.
+fn preload(child: Child) -> Child {
+    let script: Value = serde_json::from_str(&child.start().payload).unwrap_or_default();
+    match script["preload"].as_str() {
+        Some("fail") => {
+            child.reporter().failed("Traceback: no module named 'shop'");
+            std::process::exit(3);
+        }
+        Some("hang") => std::thread::sleep(LIMIT * 2),
+        Some("ready") => child.reporter().ready(Value::Null),
+        _ => {}
+    }
+    end_with_supervisor().unwrap();
+    ORIGIN.set(std::process::id()).unwrap();
+    fork_workers(child, &mut Forking(script)).unwrap()
+}
+
+struct Forking(Value);
+
+impl Forker for Forking {
+    fn check(&mut self) -> Result<(), String> {
+        let refuses = self.0["fork"] == "refuse";
+        if refuses { Err("a thread was started".to_owned()) } else { Ok(()) }
+    }
+
+    fn fork(&mut self) -> std::io::Result<i32> {
+        if self.0["fork"] == "fail" {
+            return Err(std::io::Error::from_raw_os_error(nix::libc::ENOMEM));
+        }
+        // SAFETY: the test harness's own thread holds no lock while it waits for this one.
+        #[allow(unsafe_code)]
+        let forked = unsafe { nix::unistd::fork() }?;
+        match (forked, self.0["fork"].as_str()) {
+            (ForkResult::Child, _) => Ok(0),
+            // That is not what was forked.
+            (ForkResult::Parent { .. }, Some("lie")) => Ok(1),
+            (ForkResult::Parent { child }, _) => Ok(child.as_raw()),
+        }
+    }
+
+    fn told(&mut self, _: Order) {}
 }
 
 fn work(child: &Child, mut orders: Orders) -> ! {
@@ -166,8 +224,11 @@ fn work(child: &Child, mut orders: Orders) -> ! {
             eprintln!("SyntaxError: line 7");
             std::process::exit(4);
         }
-        Some("hang") => std::thread::sleep(LIMIT * 2),
-        _ => reporter.ready(json!({"at": std::process::id()})),
+        Some("hang") => {
+            reporter.starting("it looks for its keys");
+            std::thread::sleep(LIMIT * 2);
+        }
+        _ => reporter.ready(info()),
     }
     let mut worker = Worker { script, reporter, state: "ready", members: Value::Null };
     loop {
