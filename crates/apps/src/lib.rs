@@ -5,6 +5,8 @@
 //! | [`Files`] | files of a directory |
 //! | [`Respond`] | a fixed text |
 //! | [`Redirect`] | another address |
+//! | [`Health`] | whether the gateway can serve |
+//! | [`StatusPage`] | how the gateway does, live |
 //!
 //! A kind is its settings; [`register`] makes all of them known to a configuration, and each can be built alone:
 //!
@@ -21,14 +23,18 @@
 //! ```
 
 mod files;
+mod health;
 mod redirect;
 mod respond;
+mod status_page;
 
 use hawksbill_core::{Registry, RegistryError};
 
 pub use files::{Files, Symlinks};
+pub use health::Health;
 pub use redirect::{Redirect, RedirectStatus};
 pub use respond::Respond;
+pub use status_page::StatusPage;
 
 /// Adds all kinds of this crate.
 ///
@@ -42,5 +48,6 @@ pub use respond::Respond;
 /// # Errors
 /// When the registry has a kind of the same name already.
 pub fn register(registry: Registry) -> Result<Registry, RegistryError> {
-    registry.app::<Files>()?.app::<Respond>()?.app::<Redirect>()
+    let registry = registry.app::<Files>()?.app::<Respond>()?.app::<Redirect>()?;
+    registry.app::<Health>()?.app::<StatusPage>()
 }

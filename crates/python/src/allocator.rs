@@ -18,6 +18,17 @@ fn is_aligned_anyway(layout: Layout) -> bool {
     layout.align() <= WORD || (layout.align() <= ALIGNED && layout.size() >= ALIGNED)
 }
 
+impl Allocator {
+    /// Gives the system back what is free, at once. What was allocated by other threads may stay.
+    pub fn give_back() {
+        #[allow(unsafe_code, reason = "mimalloc is a C library")]
+        // SAFETY: it has no preconditions.
+        unsafe {
+            mi::mi_collect(true);
+        }
+    }
+}
+
 #[allow(unsafe_code, reason = "an allocator is an unsafe trait, and mimalloc a C library")]
 // SAFETY: each function gives what mimalloc gives for a layout's size, and its alignment where mimalloc does not promise it
 // for every block of that size (`MI_MAX_ALIGN_SIZE` is 16). All blocks are freed and resized by the same library.

@@ -1,8 +1,11 @@
 //! What an application raised, as text: a sentence for the error, a traceback for the log.
 
+use std::io::Write;
+
 use hawksbill_core::{Error, Kind};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTraceback};
+use tracing::subscriber::NoSubscriber;
 
 use crate::request_id;
 
@@ -31,11 +34,18 @@ impl Failure {
         Self { traceback: String::new(), summary, request_id: String::new() }
     }
 
-    /// Writes it to the log, with the request it happened in.
+    /// Writes it to the log, with the request it happened in. In a program that takes no events (`tracing`) it goes to
+    /// standard error, where Python's own servers write it and where PEP 3333 (`wsgi.errors`) has it: it is never lost.
     pub(crate) fn log(&self, app: &str, request: &str) {
         let Self { summary, traceback, request_id } = self;
         let before = if traceback.is_empty() { "" } else { "\n" };
         let traceback = traceback.trim_end();
+        if tracing::dispatcher::get_default(tracing::Dispatch::is::<NoSubscriber>) {
+            let text = format!("hawksbill: application {app}: {request}: {summary}{before}{traceback}\n");
+            // Nobody can be told that this fails.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            return;
+        }
         tracing::error!(target: "hawksbill::app", app, request_id, "{request}: {summary}{before}{traceback}");
     }
 

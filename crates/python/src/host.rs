@@ -11,11 +11,12 @@ use crate::asgi::{AsgiApp, EventLoop, Lifespan, WebSockets};
 use crate::detect::{self, Interface};
 use crate::django::{self, Project};
 use crate::lead::Offer;
-use crate::output;
+use crate::preload;
 use crate::target::Target;
 use crate::thread;
 use crate::watchdog::Watchdog;
 use crate::wsgi::WsgiApp;
+use crate::{imported, output};
 
 /// How many threads a WSGI application has unless it says otherwise.
 pub const DEFAULT_THREADS: usize = 8;
@@ -35,6 +36,8 @@ pub struct Options {
     pub queue: usize,
     /// How long it may take to begin an answer; 0: as long as it likes.
     pub timeout: Duration,
+    /// From when on it is slow, and the log shows where it stands; 0: never.
+    pub slow: Duration,
     /// ASGI: whether it is told when it starts and ends.
     pub lifespan: Lifespan,
     /// ASGI: limits of its WebSocket connections, and what keeps them alive.
@@ -48,6 +51,7 @@ impl Default for Options {
             threads: DEFAULT_THREADS,
             queue: DEFAULT_QUEUE,
             timeout: DEFAULT_TIMEOUT,
+            slow: Duration::default(),
             lifespan: Lifespan::Auto,
             websocket: WebSockets::default(),
         }
@@ -64,6 +68,18 @@ pub(crate) enum Source {
 
 /// What was imported, and what it is.
 type Loaded = (Py<PyAny>, Interface);
+
+/// What loading an application has found.
+pub(crate) trait Found: Send + 'static {
+    /// How it will be called.
+    fn interfaces(&self) -> impl Iterator<Item = Interface>;
+}
+
+impl Found for Loaded {
+    fn interfaces(&self) -> impl Iterator<Item = Interface> {
+        std::iter::once(self.1)
+    }
+}
 
 /// What answers once it has started.
 pub(crate) enum Hosted {
@@ -88,7 +104,7 @@ impl Home {
     }
 
     /// Notes what an application turned out to be.
-    pub(crate) fn hosts(&self, interface: Interface) {
+    fn hosts(&self, interface: Interface) {
         self.event_loop.hosts(interface);
         self.lead.hosts(interface);
     }
@@ -103,31 +119,48 @@ pub(crate) fn host(
 ) -> Result<Turtle, BuildError> {
     let home = Home::shared(cx)?;
     let (label, wanted, hosting) = (name.to_owned(), options.interface, home.clone());
-    let load = async move {
-        let application = import(&label, source, wanted).await?;
-        hosting.hosts(application.1);
-        Ok(application)
+    let what = match &source {
+        Source::Named(target, dir) => Some(format!("{target} in {}", dir.display())),
+        Source::Live(_) => None,
     };
+    let load = async move { import(&label, source, wanted).await };
     let label = name.to_owned();
-    let start = async move |loaded| start(&label, loaded, &options, &home).await;
-    Ok(keep(cx, name, load, start))
+    let start = async move |loaded| start(&label, loaded, &options, &hosting).await;
+    Ok(keep(cx, Keeping { name, what, home }, load, start))
 }
 
-/// The turtle of what `start` makes of what `load` found; it is stopped with the generation.
-pub(crate) fn keep<L, T, S, F>(cx: &mut Builder, name: &str, load: L, start: S) -> Turtle
+/// An application to be loaded.
+pub(crate) struct Keeping<'a> {
+    /// How messages call it.
+    pub(crate) name: &'a str,
+    /// What it is by its contents: what was loaded for this before a fork will do. `None`: for nobody else.
+    pub(crate) what: Option<String>,
+    pub(crate) home: Home,
+}
+
+/// The turtle of what `start` makes of what `load` found; it is stopped with the generation. In a process that was forked
+/// after loading, nothing is loaded again.
+pub(crate) fn keep<L, T, S, F>(cx: &mut Builder, keeping: Keeping<'_>, load: L, start: S) -> Turtle
 where
     L: Future<Output = Result<T, BuildError>> + Send + 'static,
-    T: Send + 'static,
+    T: Found,
     S: FnOnce(T) -> F + Send + 'static,
     F: Future<Output = Result<Hosted, BuildError>> + Send + 'static,
 {
     let slot: Arc<OnceLock<Hosted>> = Arc::default();
     let loaded: Arc<Mutex<Option<T>>> = Arc::default();
+    let Keeping { name, what, home } = keeping;
     let (starting, stopping, found, name): (_, _, _, Arc<str>) =
         (slot.clone(), slot.clone(), loaded.clone(), name.into());
+    cx.vitals().answers("imported", imported::files);
     cx.on_load(format!("import of application {name}"), async move {
-        let found_now = load.await?;
+        let found_now = match what.as_deref().and_then(preload::take) {
+            Some(before) => before,
+            None => load.await?,
+        };
         output::join();
+        let Some(found_now) = preload::keep(what, found_now) else { return Ok(()) };
+        found_now.interfaces().for_each(|interface| home.hosts(interface));
         *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found_now);
         Ok(())
     });

@@ -28,6 +28,11 @@ pub(crate) fn default_timeout() -> Duration {
     DEFAULT_TIMEOUT
 }
 
+/// For serde, which hands a reference.
+pub(crate) fn is_none(duration: &Duration) -> bool {
+    duration.is_zero()
+}
+
 /// A WSGI application (PEP 3333), hosted in its workers.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +54,10 @@ pub struct Wsgi {
     /// long is answered 503. The time that the application waits for the request's body does not count. `0`: never.
     #[serde(default = "default_timeout")]
     pub timeout: Duration,
+    /// A request whose answer has not begun within this time is slow: the log shows where it stands, then and after twice, four
+    /// and eight times as long, and where it was most often once it is over. `0`: never.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub slow: Duration,
 }
 
 /// An ASGI 3 application, hosted in its workers.
@@ -67,6 +76,10 @@ pub struct Asgi {
     /// anybody; the log shows what holds it up. `0`: never.
     #[serde(default = "default_timeout")]
     pub timeout: Duration,
+    /// A request whose answer has not begun within this time is slow: the log shows where it stands, then and after twice, four
+    /// and eight times as long, and where it was most often once it is over. `0`: never.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub slow: Duration,
     /// Whether the application is told when it starts and ends: `auto` (if it takes part), `on` (it has to) or `off`.
     #[serde(default)]
     pub lifespan: Lifespan,
@@ -98,6 +111,10 @@ pub struct Callable {
     /// `wsgi` and `asgi`, whichever it is. `0`: never.
     #[serde(default = "default_timeout")]
     pub timeout: Duration,
+    /// A request whose answer has not begun within this time is slow: the log shows where it stands, then and after twice, four
+    /// and eight times as long, and where it was most often once it is over. `0`: never.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub slow: Duration,
     /// ASGI: whether the application is told when it starts and ends: `auto` (if it takes part), `on` (it has to) or
     /// `off`.
     #[serde(default)]
@@ -120,6 +137,7 @@ impl AppKind for Wsgi {
             threads: self.threads.as_usize(),
             queue: self.queue.as_usize(),
             timeout: self.timeout,
+            slow: self.slow,
             ..Options::default()
         };
         build(cx, &self.wsgi, self.dir, options)
@@ -134,6 +152,7 @@ impl AppKind for Asgi {
         let options = Options {
             interface: Some(Interface::Asgi),
             timeout: self.timeout,
+            slow: self.slow,
             lifespan: self.lifespan,
             websocket: self.websocket,
             ..Options::default()
@@ -152,6 +171,7 @@ impl AppKind for Callable {
             threads: self.threads.as_usize(),
             queue: self.queue.as_usize(),
             timeout: self.timeout,
+            slow: self.slow,
             lifespan: self.lifespan,
             websocket: self.websocket,
         };
@@ -214,14 +234,18 @@ impl App for Live {
     }
 
     fn settings(&self) -> serde_json::Value {
-        serde_json::json!({
+        let mut settings = serde_json::json!({
             "callable": format!("<{}>", self.name),
             "threads": self.options.threads,
             "queue": self.options.queue,
             "timeout": self.options.timeout,
             "lifespan": self.options.lifespan,
             "websocket": self.options.websocket,
-        })
+        });
+        if !is_none(&self.options.slow) {
+            settings["slow"] = serde_json::json!(self.options.slow);
+        }
+        settings
     }
 
     fn build(self: Box<Self>, cx: &mut Builder) -> Result<Turtle, BuildError> {
@@ -279,6 +303,7 @@ mod tests {
             threads: default_threads(),
             queue: default_queue(),
             timeout: default_timeout(),
+            slow: Duration::default(),
         };
         let error = AppKind::build(kind, &mut Builder::new("/")).unwrap_err();
         assert!(error.to_string().contains("'shop.wsgi:app'"), "{error}");

@@ -89,9 +89,9 @@ class Handler(logging.Handler):
         return False
 
 
-def capture(say: Callable[[str, str], None]) -> None:
+def capture(say: Callable[[str, str], None], streams: list[str]) -> None:
     """Has what is printed go to the log."""
-    for name in ["stdout", "stderr"]:
+    for name in streams:
         real = getattr(sys, name)
         if real is not None:
             setattr(sys, name, Stream(name, real, say))
@@ -99,6 +99,9 @@ def capture(say: Callable[[str, str], None]) -> None:
 
 def join(log: Callable[[int, str, str], None]) -> None:
     """Has what is logged go to the log, where the application has not seen to it."""
+    if not isinstance(sys.stderr, Stream):
+        # The application prints where it wants, so what Python logs without any handler goes there too.
+        return
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(Handler(log))

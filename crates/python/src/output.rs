@@ -15,13 +15,15 @@ static MODULE: Embedded = Embedded::new(c"_hawksbill_output", c_str!(include_str
 static IS_CAPTURED: AtomicBool = AtomicBool::new(false);
 
 /// Has what is printed in this process go to the log; it does not where a person sits at a terminal, with a debugger maybe.
+/// Where only standard error is somebody else's, a debugger still has standard output.
 pub(crate) fn capture(py: Python<'_>) -> PyResult<()> {
     if std::io::stderr().is_terminal() {
         return Ok(());
     }
     IS_CAPTURED.store(true, Ordering::Relaxed);
     let say = pyo3::wrap_pyfunction!(say, py)?;
-    MODULE.get(py)?.call_method1("capture", (say,)).map(drop)
+    let streams = if std::io::stdin().is_terminal() { vec!["stderr"] } else { vec!["stdout", "stderr"] };
+    MODULE.get(py)?.call_method1("capture", (say, streams)).map(drop)
 }
 
 /// Has what is logged go to the log as well, now that the application has said what it wants of its own.

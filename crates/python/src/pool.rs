@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use self::seats::Seats;
 pub(crate) use self::seats::Trace;
 use self::watch::{Look, Seen, Watch};
+use crate::debugged;
 use crate::later::Later;
 use crate::lead::{self, Crew, Lead};
 use crate::stacks;
@@ -111,6 +112,7 @@ struct State<W: Work> {
     /// How many jobs had been taken, and how many had come, at earlier looks.
     taken_then: Marks,
     come_then: Marks,
+    slow_then: Marks,
 }
 
 impl<W: Work> State<W> {
@@ -171,6 +173,7 @@ impl<W: Work> Pool<W> {
             seats: Seats::new(),
             taken_then: Marks::default(),
             come_then: Marks::default(),
+            slow_then: Marks::default(),
         };
         Self {
             inner: Arc::new(Inner {
@@ -256,6 +259,23 @@ impl<W: Work> Pool<W> {
             overdue.waiting.push(job);
         }
         overdue
+    }
+
+    /// The jobs that have been under way for so long, seen from look to look, as what `look` makes of them: the number of each,
+    /// and the name of its thread.
+    pub(crate) fn slow<T>(
+        &self,
+        age: Duration,
+        now: Duration,
+        look: impl Fn(&W::Trace) -> Option<T>,
+    ) -> Vec<(u64, (String, T))> {
+        let mut state = self.inner.lock();
+        let taken = state.taken;
+        let old = state.slow_then.ago(age, now, taken);
+        let running = state.seats.begun_before(old);
+        let looked = running
+            .filter_map(|(seat, number, trace)| Some((number, (self.inner.name_of(seat), look(trace)?))));
+        looked.collect()
     }
 
     /// Ends the threads, each when its job is done, and waits for them at most this long. True: all have ended.
@@ -384,6 +404,7 @@ impl<W: Work> Inner<W> {
         // An interpreter that is being finalised is not attached to any more.
         let began = Python::try_attach(|py| {
             let _named = stacks::name_here(py, self.name_of(seat));
+            debugged::begin_thread(py, &self.name_of(seat));
             let Some(mut local) = self.work.begin(py) else { return false };
             let mut arrival = Arrival::Called;
             while let Some(job) = self.next(py, arrival, seat) {
@@ -492,6 +513,10 @@ impl<W: Work> Crew for Inner<W> {
 
     fn look(self: Arc<Self>) -> Option<Duration> {
         let mut state = self.lock();
+        // Nobody could be summoned, nor be free to lead, before one of them is done.
+        if !state.jobs.is_empty() && state.running >= self.most_threads && !state.stopping {
+            return Some(SELDOM);
+        }
         if state.stopping || !self.attend(&mut state) {
             return Some(Duration::ZERO);
         }

@@ -114,6 +114,12 @@ impl Reply {
 }
 
 impl Late {
+    /// Whether somebody still waits for the answer.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let state = self.0.lock();
+        !state.left && !state.over
+    }
+
     /// Answers in the application's stead, if it has not.
     pub(crate) fn answer(&self, answer: impl FnOnce() -> Error) -> Fate {
         let mut state = self.0.lock();

@@ -1,13 +1,13 @@
 //! Which request something in Python belongs to, by the header `X-Request-ID`: a variable of `contextvars`, so that tasks and
 //! threads which take the context along know it too.
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pyo3::ffi::c_str;
 use pyo3::prelude::*;
 
 use crate::embedded::Embedded;
 
-static HEADER: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) static HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The most characters of one that counts.
 const MOST: usize = 128;
@@ -30,12 +30,17 @@ pub(crate) fn current(py: Python<'_>) -> Option<String> {
 
 /// Sets the variable until what is given is dropped.
 pub(crate) fn note<'py>(py: Python<'py>, headers: &HeaderMap) -> Option<Noted<'py>> {
-    let id = headers.get(&HEADER)?.to_str().ok().filter(|id| (1..=MOST).contains(&id.len()))?;
+    let id = Some(shown(headers.get(&HEADER))).filter(|id| !id.is_empty())?;
     let noted = variable(py).and_then(|variable| {
         let token = variable.call_method1("set", (id,))?;
         Ok(Noted { variable, token })
     });
     noted.ok()
+}
+
+/// One as it counts; empty where it does not.
+pub(crate) fn shown(id: Option<&HeaderValue>) -> &str {
+    id.and_then(|id| id.to_str().ok()).filter(|id| id.len() <= MOST).unwrap_or_default()
 }
 
 /// See [`note`].

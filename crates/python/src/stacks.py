@@ -5,6 +5,7 @@ It runs on a thread of its own while the others go on, and may find them anywher
 
 from __future__ import annotations
 
+import os.path
 import sys
 import threading
 import traceback
@@ -59,6 +60,31 @@ def tasks() -> str:
 def task(waiting: Any) -> str:
     """Where a task waits, from what it runs to what that awaits."""
     return _show(_awaited(waiting.get_coro()))
+
+
+def thread_at(ident: int) -> tuple[str, str]:
+    """The stack of one thread, and its innermost line that is no library's."""
+    return _at(_outermost_first(sys._current_frames().get(ident)))
+
+
+def task_at(waiting: Any) -> tuple[str, str]:
+    """Where a task waits, and the innermost line there that is no library's."""
+    return _at(list(_awaited(waiting.get_coro())))
+
+
+def _at(frames: list[FrameType]) -> tuple[str, str]:
+    if not frames:
+        return "", ""
+    own = [frame for frame in frames if not _is_library(frame.f_code.co_filename)]
+    frame = (own or frames)[-1]
+    line = frame.f_lineno or frame.f_code.co_firstlineno
+    return _show(frames), f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"
+
+
+def _is_library(file: str) -> bool:
+    # `os` stands where the standard library does.
+    library = os.path.dirname(os.__file__)
+    return file.startswith((library, "<")) or "site-packages" in file or "dist-packages" in file
 
 
 def _outermost_first(frame: FrameType | None) -> list[FrameType]:

@@ -34,6 +34,25 @@ pub(crate) struct Named(u64);
 /// A task of an event loop, to be had when attached.
 pub(crate) type Task = Box<dyn FnOnce(Python<'_>) -> Option<Py<PyAny>> + Send>;
 
+/// Where something runs.
+pub(crate) enum Place {
+    /// On the thread of this [name](name_here).
+    Thread(String),
+    /// In a task.
+    Task(Task),
+}
+
+/// Where something stood.
+#[derive(Debug, Default)]
+pub(crate) struct Sampled {
+    /// The thread's name; empty for a task.
+    pub(crate) thread: String,
+    /// Its stack, or why there is none.
+    pub(crate) stack: String,
+    /// The innermost line that is no library's: `views.py:31 in report`.
+    pub(crate) frame: String,
+}
+
 const HELD: &str = "the interpreter is not let go; an extension computes, or hangs, without releasing it";
 
 /// What was found.
@@ -59,33 +78,71 @@ pub(crate) fn know(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
 
 /// The stacks of all threads and tasks.
 pub(crate) fn all() -> String {
-    look(|py| {
+    all_of(look(|py| {
         let module = MODULE.get(py)?;
         let mut text = threads(&module)?;
         text.push_str(&module.call_method0("tasks")?.extract::<String>()?);
         Ok(Stacks { tasks: Vec::new(), all: bounded(text) })
-    })
+    }))
     .all
 }
 
 /// The stacks of all threads, and of these tasks.
 pub(crate) fn of(tasks: Vec<Task>) -> Stacks {
-    look(move |py| {
+    all_of(look(move |py| {
         let module = MODULE.get(py)?;
         let tasks = tasks.into_iter().map(|task| match task(py) {
             Some(task) => module.call_method1("task", (task,))?.extract(),
             None => Ok(String::new()),
         });
         Ok(Stacks { tasks: tasks.collect::<PyResult<_>>()?, all: bounded(threads(&module)?) })
+    }))
+}
+
+/// Where these stand, one after the other.
+pub(crate) fn sample(places: Vec<Place>) -> Vec<Sampled> {
+    let count = places.len();
+    let found = look(move |py| {
+        let module = MODULE.get(py)?;
+        places.into_iter().map(|place| sample_one(&module, place)).collect()
+    });
+    found.unwrap_or_else(|reason| {
+        let none = || Sampled { stack: format!("no stack: {reason}"), ..Sampled::default() };
+        std::iter::repeat_with(none).take(count).collect()
     })
 }
 
-fn look(ask: impl FnOnce(Python<'_>) -> PyResult<Stacks> + Send + 'static) -> Stacks {
-    let failed = |reason: &str| Stacks { tasks: Vec::new(), all: format!("no stacks: {reason}\n") };
+fn sample_one(module: &Bound<'_, PyModule>, place: Place) -> PyResult<Sampled> {
+    let (thread, found) = match place {
+        Place::Thread(name) => {
+            let ident = names().iter().find(|(_, known)| **known == name).map(|(ident, _)| *ident);
+            let found = ident.map(|ident| module.call_method1("thread_at", (ident,))).transpose()?;
+            (name, found)
+        }
+        Place::Task(task) => {
+            let task = task(module.py());
+            (String::new(), task.map(|task| module.call_method1("task_at", (task,))).transpose()?)
+        }
+    };
+    let (stack, frame) = match found {
+        Some(found) => found.extract::<(String, String)>()?,
+        None => Default::default(),
+    };
+    let stack = if stack.is_empty() { "no stack: it runs no Python code".to_owned() } else { bounded(stack) };
+    Ok(Sampled { thread, stack, frame })
+}
+
+fn all_of(found: Result<Stacks, String>) -> Stacks {
+    found.unwrap_or_else(|reason| Stacks { tasks: Vec::new(), all: format!("no stacks: {reason}\n") })
+}
+
+fn look<T: Send + 'static>(
+    ask: impl FnOnce(Python<'_>) -> PyResult<T> + Send + 'static,
+) -> Result<T, String> {
     let began = Instant::now();
     while BUSY.swap(true, Ordering::AcqRel) {
         if began.elapsed() > PATIENCE {
-            return failed(HELD);
+            return Err(HELD.to_owned());
         }
         thread::sleep(AGAIN);
     }
@@ -98,13 +155,12 @@ fn look(ask: impl FnOnce(Python<'_>) -> PyResult<Stacks> + Send + 'static) -> St
     };
     if let Err(error) = thread::Builder::new().name("stacks".into()).spawn(run) {
         BUSY.store(false, Ordering::Release);
-        return failed(&error.to_string());
+        return Err(error.to_string());
     }
     match receiver.recv_timeout(PATIENCE) {
-        Ok(Ok(stacks)) => stacks,
-        Ok(Err(reason)) => failed(&reason),
-        Err(mpsc::RecvTimeoutError::Timeout) => failed(HELD),
-        Err(mpsc::RecvTimeoutError::Disconnected) => failed("the look at them ended in a panic"),
+        Ok(found) => found,
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(HELD.to_owned()),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err("the look at them ended in a panic".to_owned()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::sync::{Mutex, mpsc};
 use std::thread::JoinHandle;
 
+use hawksbill::cli::Program;
 use hawksbill::config::AppNode;
 use hawksbill::core::config::{Data, Origin, Table, Value};
 use hawksbill::{BuildError, Config, Registry};
@@ -14,8 +15,11 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 
+use crate::allocator::Allocator;
 pub use crate::asgi::ClientDisconnected;
+use crate::logging;
 use crate::output;
+use crate::preload;
 
 /// The version of the package.
 pub const VERSION: &str = hawksbill::VERSION;
@@ -39,15 +43,14 @@ fn registry() -> PyResult<Registry> {
     registry.map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }
 
-/// Runs the command line and gives its exit code.
+/// Runs the command line and gives its exit code. `command` is what starts a process of its own, before its arguments.
 #[pyfunction]
-pub fn main(py: Python<'_>, args: Vec<OsString>) -> PyResult<u8> {
+pub fn main(py: Python<'_>, args: Vec<OsString>, command: Vec<String>) -> PyResult<u8> {
     if args.get(1).is_some_and(|word| word == "_worker") {
         output::capture(py)?;
     }
     let registry = registry()?;
-    let interpreter: String = py.import("sys")?.getattr("executable")?.extract()?;
-    let program = [interpreter, "-m".to_owned(), "hawksbill".to_owned()];
+    let program = Program { command, give_back: Allocator::give_back, preloading: Some(preload::PRELOADING) };
     Ok(py.detach(|| hawksbill::cli::main(args, program, &registry)))
 }
 
@@ -74,6 +77,13 @@ pub fn start(
 ) -> PyResult<Running> {
     let mut config = read(config, live, dir)?;
     config.listen_somewhere("127.0.0.1:8000").map_err(|error| ConfigError::new_err(error.to_string()))?;
+    if config.settings.error_log.is_some() {
+        return Err(ConfigError::new_err(
+            "Gateway(error_log=...): within a program the gateway logs by Python's logging; \
+             give the logger 'hawksbill' a handler instead",
+        ));
+    }
+    logging::begin(py, config.settings.log_level)?;
     let failed = |error: BuildError| StartError::new_err(error.to_string());
     py.detach(|| {
         let gateway = hawksbill::Gateway::new(config).map_err(failed)?;
@@ -146,6 +156,7 @@ impl Running {
                 let _ = thread.join();
             }
         });
+        logging::flush(py);
     }
 }
 

@@ -123,7 +123,7 @@ impl Target {
         Err(BuildError::new(format!(
             "module '{}' has none of {wanted}{}; name the attribute, as in '{}:name'",
             self.module,
-            callables(module),
+            listed(&callables(module)),
             self.module,
         )))
     }
@@ -142,7 +142,8 @@ impl Target {
             }
             return BuildError::new(format!(
                 "importing '{}' failed, because it imports the module '{name}', which is not installed here; \
-                 install it into the environment of this Python ({})",
+                 install what has it with '{}/bin/python -m pip install', or name the virtual environment that has it \
+                 with 'venv'",
                 self.module,
                 prefix(py),
             ))
@@ -154,7 +155,15 @@ impl Target {
     fn attribute_failed(&self, module: &Bound<'_, PyModule>, name: &str, error: &PyErr) -> BuildError {
         let py = module.py();
         if error.is_instance_of::<PyAttributeError>(py) {
-            return BuildError::new(format!("'{self}': there is no '{name}'{}", callables(module)));
+            let file = module.getattr("__file__").and_then(|file| file.extract::<String>());
+            let place = file.unwrap_or_else(|_| self.module.clone());
+            let found = callables(module);
+            let first = found.first().map_or("name", String::as_str);
+            return BuildError::new(format!(
+                "'{self}': there is no '{name}' in {place}{}; name another one, as in '{}:{first}'",
+                listed(&found),
+                self.module,
+            ));
         }
         self.failed(py, error)
     }
@@ -230,8 +239,13 @@ fn other_origin(
     Ok((!same).then_some((loaded, here)))
 }
 
-/// `; it has app, main`: the public callables that the module defines or imports.
-fn callables(module: &Bound<'_, PyModule>) -> String {
+/// `; it has app, main`
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("; it has {}", names.join(", ")) }
+}
+
+/// The public callables that the module defines.
+fn callables(module: &Bound<'_, PyModule>) -> Vec<String> {
     const MOST: usize = 12;
     let mut names = Vec::new();
     for (name, value) in module.dict() {
@@ -241,7 +255,7 @@ fn callables(module: &Bound<'_, PyModule>) -> String {
             names.push(name);
         }
     }
-    if names.is_empty() { String::new() } else { format!("; it has {}", names.join(", ")) }
+    names
 }
 
 fn prefix(py: Python<'_>) -> String {
@@ -304,7 +318,12 @@ mod tests {
     fn what_is_missing_is_named() {
         let dir = module("missing_target", "def serve(): pass\ndef _hidden(): pass\n");
         let error = find("missing_target:app", &dir).unwrap_err();
-        assert_eq!(error, "'missing_target:app': there is no 'app'; it has serve");
+        let file = dir.join("missing_target.py");
+        let expected = format!(
+            "'missing_target:app': there is no 'app' in {}; it has serve; name another one, as in 'missing_target:serve'",
+            file.display()
+        );
+        assert_eq!(error, expected);
         let error = find("not_there_at_all.wsgi", &dir).unwrap_err();
         assert!(error.starts_with("there is no module 'not_there_at_all' in "), "{error}");
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use hawksbill_core::{BuildError, Builder, Vitals};
 
+use crate::slow::{Budget, Round};
 use crate::stacks::{self, Task};
 
 /// How often it looks: so often within the shortest time that is allowed, between these bounds.
@@ -25,11 +26,19 @@ pub(crate) const ADVICE: &str = "if it is to take so long, give the application 
 
 /// Whose requests may be late.
 pub(crate) trait Watched: Send + Sync {
-    /// How long they may take.
-    fn timeout(&self) -> Duration;
+    /// The shortest time after which there is something to see: how often to look follows from it.
+    fn soonest(&self) -> Duration;
 
     /// Answers what is late, and notes it. Must not wait for the interpreter.
     fn look(self: Arc<Self>, now: Duration, late: &mut Vec<Late>);
+
+    /// Chooses what is slow and should be looked at. Must not wait for the interpreter.
+    fn look_slow(self: Arc<Self>, round: &mut Round);
+}
+
+/// The shortest of some times, of which zero is none.
+pub(crate) fn soonest(times: impl IntoIterator<Item = Duration>) -> Duration {
+    times.into_iter().filter(|time| !time.is_zero()).min().unwrap_or(Duration::MAX)
 }
 
 /// Something that was seen to be late.
@@ -111,15 +120,19 @@ impl Shared {
     fn run(&self, vitals: &Vitals) {
         let mut now = Duration::ZERO;
         let mut before = Instant::now();
+        let mut budget = Budget::default();
         loop {
             let Some(tick) = self.rest() else { return };
             now = now.saturating_add(before.elapsed().min(tick * 2));
             before = Instant::now();
             let watched: Vec<_> = self.lock().watched.iter().filter_map(Weak::upgrade).collect();
-            let mut late = Vec::new();
+            let (mut late, mut round) = (Vec::new(), budget.round(now));
             for watched in watched {
+                // First what is slow: what is late as well is answered then, and over.
+                watched.clone().look_slow(&mut round);
                 watched.look(now, &mut late);
             }
+            budget.spend(round, stacks::sample);
             if !late.is_empty() {
                 tell(late, vitals);
             }
@@ -131,7 +144,7 @@ impl Shared {
         let mut state = self.lock();
         state.watched.retain(|watched| watched.strong_count() > 0);
         let shortest =
-            state.watched.iter().filter_map(Weak::upgrade).map(|watched| watched.timeout()).min()?;
+            state.watched.iter().filter_map(Weak::upgrade).map(|watched| watched.soonest()).min()?;
         let tick = (shortest / LOOKS).clamp(OFTEN, SELDOM);
         let rested = self.ends.wait_timeout_while(state, tick, |state| !state.over);
         let (state, _) = rested.unwrap_or_else(PoisonError::into_inner);

@@ -58,11 +58,13 @@ async fn a_tower_layer_stands_over_a_django_project() {
         django: "shop.settings".to_owned(),
         dir: Some(project),
         http: Http::Auto,
+        finders: false,
         lifespan: Lifespan::Auto,
         websocket: WebSockets::default(),
         threads: Bounded::clamped(4),
         queue: Bounded::clamped(16),
         timeout: Duration::from_secs(30),
+        slow: Duration::default(),
     };
     let layer = SetResponseHeaderLayer::overriding(
         HeaderName::from_static("x-stands-over"),

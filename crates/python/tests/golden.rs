@@ -16,6 +16,7 @@ fn every_spelling_makes_the_same_tree() {
         threads: Bounded::clamped(6),
         queue: Bounded::clamped(1024),
         timeout: Duration::from_secs(30),
+        slow: Duration::default(),
     };
     let rust = Gateway::builder()
         .listen("127.0.0.1:8000")

@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::event_loop::{Bell, Loop, Remote, end_tasks, run_until, take_turn};
 use super::wakeup::Wakeup;
+use crate::debugged;
 use crate::failure::Failure;
 use crate::stacks;
 
@@ -23,6 +24,7 @@ pub(super) async fn start(remote: Arc<Remote>, ended: watch::Sender<bool>) -> Re
     let has_begun = ended.clone();
     let serve = move || {
         Python::try_attach(|py| {
+            debugged::begin_thread(py, "asgi-loop");
             if let Err(error) = serve(py, &remote, descriptor, ready) {
                 Failure::new(py, &error).log("event loop", "event loop");
             }

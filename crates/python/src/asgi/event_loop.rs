@@ -131,8 +131,8 @@ impl EventLoop {
     }
 
     /// Has it seen whether the loop goes so long without a turn.
-    pub(super) fn watch(&self, watchdog: &Watchdog, timeout: Span) {
-        if self.remote.pulse.bound(timeout) {
+    pub(super) fn watch(&self, watchdog: &Watchdog, timeout: Span, slow: Span) {
+        if self.remote.pulse.bound(timeout, slow) {
             watchdog.watch(&self.remote);
         }
     }

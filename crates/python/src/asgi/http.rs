@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hawksbill_core::config::Duration as Span;
 use hawksbill_core::{Body, Error, Kind, Side};
 use http::request::Parts;
-use http::{Method, Uri};
+use http::{HeaderValue, Method, Uri};
 use http_body::Body as _;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
@@ -33,6 +33,8 @@ use crate::failure::Failure;
 use crate::reply::{self, Fate, Reply};
 use crate::request_id;
 use crate::segment::Segment;
+use crate::slow;
+use crate::stacks::Place;
 use crate::watchdog::{ADVICE, Late};
 
 /// A request and its answer.
@@ -42,6 +44,8 @@ pub(super) struct Exchange {
     posted: AtomicBool,
     method: Method,
     uri: Uri,
+    /// Kept where it may have to be told.
+    pub(super) request_id: Option<HeaderValue>,
     runtime: Option<Handle>,
     broken: Broken,
     late: reply::Late,
@@ -96,11 +100,13 @@ impl Exchange {
         let answer = Answer::new(reply, parts.method == Method::HEAD, broken.clone());
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let takes_trailers = scope::takes_trailers(&parts);
+        let request_id = if application.tells_slow() { slow::id_of(&parts.headers) } else { None };
         Arc::new(Self {
             application,
             posted: AtomicBool::new(false),
             method,
             uri,
+            request_id,
             runtime,
             broken,
             late,
@@ -182,8 +188,13 @@ impl Exchange {
         })
     }
 
+    /// Where it stands.
+    pub(super) fn place(self: Arc<Self>) -> Place {
+        Place::Task(Box::new(move |py| self.waiting.task(py)))
+    }
+
     /// For messages.
-    fn description(&self) -> String {
+    pub(super) fn description(&self) -> String {
         describe(&self.method, &self.uri)
     }
 

@@ -42,7 +42,8 @@ pub use self::settings::WebSockets;
 use self::underway::Underway;
 use self::websocket::Socket;
 use crate::host::{Home, Options};
-use crate::watchdog::{Late, Watched};
+use crate::slow::{self, Round, Slow, What};
+use crate::watchdog::{Late, Watched, soonest};
 use crate::{reply, thread};
 
 /// An ASGI application with its life.
@@ -59,6 +60,8 @@ struct Application {
     websockets: WebSockets,
     /// How long a request may take to begin its answer; 0: as long as it likes.
     timeout: Span,
+    /// Those that take long, if anybody wants to know.
+    slow: Option<Arc<Slow>>,
     underway: Underway,
     /// Where files are opened.
     runtime: Handle,
@@ -91,6 +94,7 @@ impl AsgiApp {
             remote: event_loop.remote().clone(),
             websockets: options.websocket,
             timeout: options.timeout,
+            slow: Slow::new(name, options.slow, slow::REQUEST),
             underway: Underway::default(),
             runtime: Handle::current(),
             objects: Mutex::new(Some(Objects { callable, state: None })),
@@ -99,9 +103,9 @@ impl AsgiApp {
         let asked = Arc::downgrade(&application);
         let sample = move || asked.upgrade().map(|app| app.underway.sample()).unwrap_or_default();
         home.watchdog.vitals().source(sample);
-        if !options.timeout.is_zero() {
+        if !options.timeout.is_zero() || !options.slow.is_zero() {
             home.watchdog.watch(&application);
-            event_loop.watch(&home.watchdog, options.timeout);
+            event_loop.watch(&home.watchdog, options.timeout, options.slow);
         }
         Ok(Self { application, life })
     }
@@ -155,11 +159,25 @@ async fn open(
 }
 
 impl Watched for Application {
-    fn timeout(&self) -> Duration {
-        self.timeout.get()
+    fn soonest(&self) -> Duration {
+        soonest([self.timeout.get(), self.slow.as_ref().map_or(Duration::ZERO, |slow| slow.after())])
+    }
+
+    fn look_slow(self: Arc<Self>, round: &mut Round) {
+        let Some(slow) = &self.slow else { return };
+        let running = self.underway.slow(slow.after(), round.now);
+        slow.look(
+            round,
+            running,
+            |exchange| What::new(exchange.description(), exchange.request_id.clone()),
+            Exchange::place,
+        );
     }
 
     fn look(self: Arc<Self>, now: Duration, late: &mut Vec<Late>) {
+        if self.timeout.is_zero() {
+            return;
+        }
         // What waits for a loop on the runtime's own thread is told nothing before that goes on.
         if self.remote.is_settled() && !self.remote.pulse().is_there(now) {
             return;
@@ -177,6 +195,10 @@ impl Application {
 
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn tells_slow(&self) -> bool {
+        self.slow.is_some()
     }
 
     fn remote(&self) -> &Remote {

@@ -13,7 +13,9 @@ use pyo3::prelude::*;
 
 use super::event_loop::{Loop, Remote, Turn};
 use super::http::Exchange;
-use crate::watchdog::{Late, Marks, Watched};
+use crate::slow::{self, Round, Slow, What};
+use crate::stacks::Place;
+use crate::watchdog::{Late, Marks, Watched, soonest};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -30,6 +32,7 @@ struct Waiting {
     most: usize,
     /// How many there had been at earlier looks.
     then: Marks,
+    slow_then: Marks,
 }
 
 #[derive(Debug)]
@@ -39,6 +42,8 @@ struct Waits {
     since: Option<Duration>,
     /// Nobody looks any more whether it is late: it is known to be, or to have begun its answer.
     is_judged: bool,
+    /// It has begun its answer, and cannot be slow any more.
+    is_answered: bool,
 }
 
 impl Underway {
@@ -57,7 +62,9 @@ impl Underway {
         let mut waiting = self.lock();
         waiting.count += 1;
         let number = waiting.count;
-        waiting.exchanges.insert(number, Waits { exchange, since: None, is_judged: false });
+        waiting
+            .exchanges
+            .insert(number, Waits { exchange, since: None, is_judged: false, is_answered: false });
         waiting.most = waiting.most.max(waiting.exchanges.len());
         number
     }
@@ -73,6 +80,27 @@ impl Underway {
         let running = waiting.exchanges.len();
         let most = std::mem::replace(&mut waiting.most, running);
         Sample { begun: self.begun.load(Ordering::Relaxed), running, most, slots: 0, waiting: 0 }
+    }
+
+    /// Those that have been under way for so long and have not begun their answer, by their numbers.
+    pub(super) fn slow(&self, age: Duration, now: Duration) -> Vec<(u64, Arc<Exchange>)> {
+        let old: Vec<_> = {
+            let mut waiting = self.lock();
+            let count = waiting.count;
+            let old = waiting.slow_then.ago(age, now, count);
+            let old = waiting.exchanges.range(..=old).filter(|(_, waits)| !waits.is_answered);
+            old.map(|(number, waits)| (*number, waits.exchange.clone())).collect()
+        };
+        let mut slow = Vec::new();
+        for (number, exchange) in old {
+            let Some(exchange) = exchange.upgrade() else { continue };
+            if !exchange.has_begun_answer() {
+                slow.push((number, exchange));
+            } else if let Some(waits) = self.lock().exchanges.get_mut(&number) {
+                waits.is_answered = true;
+            }
+        }
+        slow
     }
 
     /// Those that have been under way for so long and have not begun their answer. Each is given once.
@@ -112,6 +140,10 @@ pub(super) struct Pulse(Mutex<Beat>);
 struct Beat {
     /// How long it may go without.
     bound: Option<Span>,
+    /// How long it may go without before that is told.
+    slow: Option<Arc<Slow>>,
+    /// How often it was asked.
+    count: u64,
     /// When the loop was last asked for a sign of life.
     asked: Option<Duration>,
     answered: bool,
@@ -138,12 +170,18 @@ impl Pulse {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets how long it may go without a turn; the shortest counts. True: it is the first that is set.
-    pub(super) fn bound(&self, timeout: Span) -> bool {
+    /// Sets how long it may go without a turn, and how long before it is slow; 0 is no bound, the shortest counts. True: they
+    /// are the first that are set.
+    pub(super) fn bound(&self, timeout: Span, slow: Span) -> bool {
         let mut beat = self.lock();
-        let before = beat.bound;
-        beat.bound = Some(before.map_or(timeout, |before| before.min(timeout)));
-        before.is_none()
+        let is_first = beat.bound.is_none() && beat.slow.is_none();
+        if !timeout.is_zero() {
+            beat.bound = Some(beat.bound.map_or(timeout, |before| before.min(timeout)));
+        }
+        if beat.slow.as_ref().is_none_or(|before| slow.get() < before.after()) {
+            beat.slow = Slow::new("event loop", slow, slow::LOOP).or(beat.slow.take());
+        }
+        is_first
     }
 
     /// Whether the loop has given the last sign of life that could be expected of it.
@@ -154,8 +192,22 @@ impl Pulse {
 }
 
 impl Watched for Remote {
-    fn timeout(&self) -> Duration {
-        self.pulse().lock().bound.unwrap_or(Span::MAX).get()
+    fn soonest(&self) -> Duration {
+        let beat = self.pulse().lock();
+        let slow = beat.slow.as_ref().map(|slow| slow.after());
+        soonest(beat.bound.map(Span::get).into_iter().chain(slow))
+    }
+
+    fn look_slow(self: Arc<Self>, round: &mut Round) {
+        let (slow, still) = {
+            let beat = self.pulse().lock();
+            let Some(slow) = beat.slow.clone() else { return };
+            let since = beat.asked.filter(|_| !beat.answered && !self.is_stopping());
+            let is_slow = since.is_some_and(|since| round.now.saturating_sub(since) >= slow.after());
+            (slow, is_slow.then_some((beat.count, ())))
+        };
+        let what = |(): &()| What::new("the event loop".to_owned(), None);
+        slow.look(round, still, what, |()| Place::Thread("event loop".to_owned()));
     }
 
     fn look(self: Arc<Self>, now: Duration, late: &mut Vec<Late>) {
@@ -163,6 +215,7 @@ impl Watched for Remote {
         let bound = beat.bound.unwrap_or(Span::MAX);
         if beat.answered || beat.asked.is_none() {
             beat.asked = Some(now);
+            beat.count += 1;
             beat.answered = false;
             drop(beat);
             if !self.post(Arc::new(Ask(self.clone()))) {

@@ -23,8 +23,8 @@ use crate::asgi::{AsgiApp, Lifespan, WebSockets};
 use crate::detect::Interface;
 use crate::embedded::Embedded;
 use crate::failure::Failure;
-use crate::host::{Home, Hosted, Options, keep};
-use crate::kinds::{Queue, Threads, default_queue, default_threads, default_timeout, directory};
+use crate::host::{self, Home, Hosted, Keeping, Options, keep};
+use crate::kinds::{Queue, Threads, default_queue, default_threads, default_timeout, directory, is_none};
 use crate::target::Target;
 use crate::thread;
 use crate::wsgi::WsgiApp;
@@ -54,6 +54,10 @@ pub struct Django {
     /// What serves HTTP: `auto` (found by looking at the project), `wsgi` (all of it) or `asgi` (all of it).
     #[serde(default)]
     pub http: Http,
+    /// Development: what is beneath `STATIC_URL` comes from the finders of `django.contrib.staticfiles`, so that it need not be
+    /// collected. `hawksbill run --reload` sets it; it is slow, and not for production.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub finders: bool,
     /// WSGI: at most this many requests run at once, each on a thread of its own.
     #[serde(default = "default_threads")]
     pub threads: Threads,
@@ -64,6 +68,10 @@ pub struct Django {
     /// `wsgi` and `asgi`, by whichever it goes. `0`: it may take as long as it likes.
     #[serde(default = "default_timeout")]
     pub timeout: Duration,
+    /// A request whose answer has not begun within this time is slow: the log shows where it stands, then and after twice, four
+    /// and eight times as long, and where it was most often once it is over. `0`: never.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub slow: Duration,
     /// ASGI: whether the application is told when it starts and ends: `auto` (if it takes part), `on` (it has to) or
     /// `off`.
     #[serde(default)]
@@ -99,6 +107,13 @@ impl Http {
     }
 }
 
+/// How a project is looked at.
+#[derive(Clone, Copy)]
+struct How {
+    http: Http,
+    finders: bool,
+}
+
 /// The settings module of this generation's projects.
 struct Settings(String);
 
@@ -113,7 +128,7 @@ impl AppKind for Django {
         if settings.0 != self.django {
             return Err(BuildError::new(format!(
                 "'{}' is a second Django project beside '{}', and one process has one set of settings; \
-                 serve it from a gateway of its own",
+                 'hawksbill run' gives each processes of its own",
                 self.django, settings.0
             )));
         }
@@ -123,28 +138,22 @@ impl AppKind for Django {
             threads: self.threads.as_usize(),
             queue: self.queue.as_usize(),
             timeout: self.timeout,
+            slow: self.slow,
             lifespan: self.lifespan,
             websocket: self.websocket,
         };
         let name = cx.app_name().map_or_else(|| self.django.clone(), ToString::to_string);
         let home = Home::shared(cx)?;
-        let (label, http, hosting) = (name.clone(), self.http, home.clone());
-        let load = async move {
-            let found = Found::at(&label, target, dir, http).await?;
-            if found.wsgi.is_some() {
-                hosting.hosts(Interface::Wsgi);
-            }
-            if found.asgi.is_some() {
-                hosting.hosts(Interface::Asgi);
-            }
-            Ok(found)
-        };
+        let (label, hosting) = (name.clone(), home.clone());
+        let how = How { http: self.http, finders: self.finders };
+        let what = Some(format!("{target} in {}", dir.display()));
+        let load = async move { Found::at(&label, target, dir, how).await };
         let label = name.clone();
         let start = async move |found| {
-            let project = Project::start(&label, found, &home, &options).await?;
+            let project = Project::start(&label, found, &hosting, &options).await?;
             Ok(Hosted::Django(Arc::new(project)))
         };
-        Ok(keep(cx, &name, load, start))
+        Ok(keep(cx, Keeping { name: &name, what, home }, load, start))
     }
 }
 
@@ -168,13 +177,20 @@ struct Found {
     said: String,
 }
 
+impl host::Found for Found {
+    fn interfaces(&self) -> impl Iterator<Item = Interface> {
+        let wsgi = self.wsgi.as_ref().map(|_| Interface::Wsgi);
+        wsgi.into_iter().chain(self.asgi.as_ref().map(|_| Interface::Asgi))
+    }
+}
+
 impl Found {
     /// Sets Django up, and looks at the project.
     ///
     /// # Errors
     /// What is missing or raises, with its traceback.
-    async fn at(name: &str, settings: Target, dir: PathBuf, http: Http) -> Result<Self, BuildError> {
-        let found = thread::attached("import", move |py| look(py, &settings, &dir, http)).await;
+    async fn at(name: &str, settings: Target, dir: PathBuf, how: How) -> Result<Self, BuildError> {
+        let found = thread::attached("import", move |py| look(py, &settings, &dir, how)).await;
         let Some(found) = found else {
             return Err(BuildError::new(format!(
                 "application {name}: the Python interpreter cannot be used any more"
@@ -265,7 +281,7 @@ fn asks_for_websocket(request: &Request<Body>) -> bool {
     asks && request.extensions().get::<Upgrade>().is_some()
 }
 
-fn look(py: Python<'_>, settings: &Target, dir: &Path, http: Http) -> Result<Found, BuildError> {
+fn look(py: Python<'_>, settings: &Target, dir: &Path, how: How) -> Result<Found, BuildError> {
     let failed = |error: PyErr| BuildError::new("looking at the Django project failed").caused_by(error);
     settings.prepare(py, dir)?;
     if let Err(error) = py.import("django") {
@@ -291,7 +307,7 @@ fn look(py: Python<'_>, settings: &Target, dir: &Path, http: Http) -> Result<Fou
         }
     };
     settings.import(py, dir)?;
-    let found = project.call_method1("look", (http.as_str(),)).map_err(told)?;
+    let found = project.call_method1("look", (how.http.as_str(), how.finders)).map_err(told)?;
     if let Ok(asgi) = found.getattr("handler") {
         ease(py, &settings.to_string(), &asgi);
     }

@@ -69,7 +69,7 @@ def set_up(module: str) -> str:
             other = f"with '{loaded}'" if loaded else "by a call of settings.configure()"
             raise Refused(
                 f"Django is set up {other} already, and one process has one set of settings; "
-                f"serve the project with '{module}' from a gateway of its own"
+                f"'hawksbill run' gives the project with '{module}' processes of its own"
             )
     before = os.environ.get(ENVIRONMENT)
     os.environ[ENVIRONMENT] = module
@@ -86,8 +86,11 @@ def set_up(module: str) -> str:
     return ""
 
 
-def look(wanted: str) -> Project:
-    """Decide what is served how; ``wanted`` is ``auto``, ``wsgi`` or ``asgi``."""
+def look(wanted: str, finders: bool = False) -> Project:
+    """Decide what is served how; ``wanted`` is ``auto``, ``wsgi`` or ``asgi``.
+
+    With ``finders`` static files are served from where they are written.
+    """
     from django.conf import settings
     from django.core.asgi import get_asgi_application
     from django.core.servers.basehttp import get_internal_wsgi_application
@@ -128,7 +131,28 @@ def look(wanted: str) -> Project:
     project.handler = handler if http != "wsgi" else None
     project.lifespan = own or (routes is not None and "lifespan" in routes)
     project.said = say(http, why, websocket, name)
+    if finders:
+        with_finders(project)
     return project
+
+
+def with_finders(project: Project) -> None:
+    """Have Django's own handlers answer beneath STATIC_URL, as ``manage.py runserver`` has them."""
+    from django.apps import apps
+    from django.conf import settings
+
+    # A whole URL is another server's, and without a path everything would be a static file.
+    url = str(settings.STATIC_URL or "")
+    own = url.startswith("/") and not url.startswith("//") and url != "/"
+    if not own or not apps.is_installed("django.contrib.staticfiles"):
+        return
+    from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler, StaticFilesHandler
+
+    if project.wsgi is not None:
+        project.wsgi = StaticFilesHandler(project.wsgi)
+    if project.asgi is not None and project.http != "wsgi":
+        project.asgi = ASGIStaticFilesHandler(project.asgi)
+    project.said += f"; {url} by the finders of static files"
 
 
 def load_asgi(name: str) -> Callable[..., Any]:

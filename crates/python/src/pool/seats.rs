@@ -68,6 +68,14 @@ impl<T: Trace> Seats<T> {
         self.0.get_mut(at)?.as_mut()?.trace.take()
     }
 
+    /// The first `old` jobs that are still done, and that nobody has found overdue: with the places of their threads and their
+    /// numbers.
+    pub(super) fn begun_before(&self, old: u64) -> impl Iterator<Item = (usize, u64, &T)> {
+        let seats = self.0.iter().enumerate().filter_map(|(at, seat)| Some((at, seat.as_ref()?)));
+        let old = seats.filter(move |(_, seat)| seat.number <= old);
+        old.filter_map(|(at, seat)| Some((at, seat.number, seat.trace.as_ref()?)))
+    }
+
     /// What the system calls the threads.
     pub(super) fn ids(&self) -> impl Iterator<Item = Pid> {
         self.0.iter().flatten().map(|seat| seat.id)

@@ -56,6 +56,18 @@ async fn a_slow_job_delays_none_that_a_free_thread_can_do() {
 }
 
 #[tokio::test]
+async fn whoever_drives_looks_seldom_while_nobody_could_come() {
+    let pool = pool(1, 2);
+    let blocked = block(&pool);
+    // Nobody waits: a thread may be free to lead at any moment.
+    assert_eq!(pool.inner.clone().look(), Some(Duration::ZERO));
+    pool.submit(Box::new(|_| ())).unwrap();
+    assert_eq!(pool.inner.clone().look(), Some(SELDOM));
+    drop(blocked);
+    assert!(pool.stop(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
 async fn the_queue_is_bounded() {
     let pool = pool(1, 2);
     let slow = block(&pool);

@@ -21,7 +21,7 @@ use std::time::Duration;
 use hawksbill_core::config::Duration as Span;
 use hawksbill_core::{Body, Error, Kind, Side, TurtleFuture};
 use http::request::Parts;
-use http::{Method, Request, Response, Uri};
+use http::{HeaderValue, Method, Request, Response, Uri};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -40,8 +40,10 @@ use crate::host::{Home, Options};
 use crate::pool::{Overdue, Pool, Refusal, Trace, Work};
 use crate::reply::{self, Asked, Fate, Reply};
 use crate::request_id;
+use crate::slow::{self, Round, Slow, What};
+use crate::stacks::Place;
 use crate::thread;
-use crate::watchdog::{ADVICE, Late, Watched};
+use crate::watchdog::{ADVICE, Late, Watched, soonest};
 
 /// How long a stop waits for calls that nobody waits for any more.
 const STOP: Duration = Duration::from_secs(10);
@@ -52,12 +54,16 @@ pub(crate) struct WsgiApp {
     pool: Pool<Calls>,
     /// How long a call may take to begin its answer; 0: as long as it likes.
     timeout: Span,
+    /// Those that take long, if anybody wants to know.
+    slow: Option<Arc<Slow>>,
 }
 
 struct Calls {
     name: String,
     /// Whether somebody looks which calls are late.
     is_watched: bool,
+    /// Whether it is told where slow ones stand.
+    tells_slow: bool,
     /// Empty once the application is stopped.
     application: Mutex<Option<Py<PyAny>>>,
 }
@@ -74,6 +80,8 @@ struct Job {
 struct Underway {
     method: Method,
     uri: Uri,
+    /// Kept where it may have to be told.
+    request_id: Option<HeaderValue>,
     broken: Broken,
     late: reply::Late,
 }
@@ -88,15 +96,18 @@ impl WsgiApp {
     /// Hosts `application` on threads.
     pub(crate) fn new(name: &str, application: Py<PyAny>, home: &Home, options: &Options) -> Arc<Self> {
         let application = Mutex::new(Some(application));
-        let calls = Calls { name: name.to_owned(), is_watched: !options.timeout.is_zero(), application };
+        let slow = Slow::new(name, options.slow, slow::REQUEST);
+        let tells_slow = slow.is_some();
+        let is_watched = tells_slow || !options.timeout.is_zero();
+        let calls = Calls { name: name.to_owned(), is_watched, tells_slow, application };
         // The kernel shows 15 characters of a thread's name.
         let pool = Pool::new(&format!("wsgi-{name}"), calls, options.threads, options.queue);
-        let app = Arc::new(Self { name: name.to_owned(), pool, timeout: options.timeout });
+        let app = Arc::new(Self { name: name.to_owned(), pool, timeout: options.timeout, slow });
         let asked = Arc::downgrade(&app);
         home.watchdog
             .vitals()
             .source(move || asked.upgrade().map(|app| app.pool.sample()).unwrap_or_default());
-        if !options.timeout.is_zero() {
+        if is_watched {
             home.watchdog.watch(&app);
         }
         app
@@ -147,11 +158,29 @@ impl WsgiApp {
 }
 
 impl Watched for WsgiApp {
-    fn timeout(&self) -> Duration {
-        self.timeout.get()
+    fn soonest(&self) -> Duration {
+        soonest([self.timeout.get(), self.slow.as_ref().map_or(Duration::ZERO, |slow| slow.after())])
+    }
+
+    fn look_slow(self: Arc<Self>, round: &mut Round) {
+        let Some(slow) = &self.slow else { return };
+        let what = |call: &Underway| {
+            let is_slow = call.late.is_awaited();
+            is_slow.then(|| (call.method.clone(), call.uri.clone(), call.request_id.clone()))
+        };
+        let running = self.pool.slow(slow.after(), round.now, what);
+        slow.look(
+            round,
+            running,
+            |(_, (method, uri, id))| What::new(describe(method, uri), id.clone()),
+            |(thread, _)| Place::Thread(thread),
+        );
     }
 
     fn look(self: Arc<Self>, now: Duration, late: &mut Vec<Late>) {
+        if self.timeout.is_zero() {
+            return;
+        }
         let Overdue { running, waiting } = self.pool.overdue(self.timeout.get(), now);
         for (thread, call) in running {
             late.extend(self.late(&thread, &call));
@@ -247,6 +276,7 @@ impl Work for Calls {
         self.is_watched.then(|| Underway {
             method: job.parts.method.clone(),
             uri: job.parts.uri.clone(),
+            request_id: if self.tells_slow { slow::id_of(&job.parts.headers) } else { None },
             broken: job.broken.clone(),
             late: job.reply.late(),
         })

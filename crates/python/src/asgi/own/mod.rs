@@ -25,6 +25,7 @@ pub(super) use self::lazy::Begun;
 use self::pump::Pump;
 pub(super) use self::scheduler::Scheduler;
 use super::event_loop::{Loop, Remote, end_tasks, run_until};
+use crate::debugged;
 use crate::failure::Failure;
 use crate::stacks;
 
@@ -53,6 +54,7 @@ impl Driver for OwnLoop {
             .build()
             .map_err(|error| BuildError::new("cannot start the runtime").caused_by(error))?;
         let driven = Python::try_attach(|py| {
+            debugged::begin_thread(py, "asgi-loop");
             drive(py, &self.remote, runtime, serving).map_err(|error| Failure::new(py, &error))
         });
         match driven {
