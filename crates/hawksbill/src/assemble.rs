@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hawksbill_core::config::{HostPattern, Listen};
-use hawksbill_core::{BuildError, Builder, Error, Generation, Kind, Turtle};
+use hawksbill_core::{App, BuildError, Builder, Error, Generation, Kind, Turtle};
 use hawksbill_router::{Routes, Sites};
 
 use crate::config::{AppNode, Config, LayerNode, Route, Site, Stack, Target, place};
@@ -25,7 +25,7 @@ pub(crate) struct Assembly {
 /// A site with a `listen` of its own is in the tables of those sockets alone, so nothing that a client sends can
 /// reach it through another one.
 ///
-/// The applications in `elsewhere` are not built: other processes have them.
+/// The applications in `elsewhere` are not built, nor need they be configured: other processes have them.
 pub(crate) fn assemble(
     config: Config,
     mut elsewhere: HashMap<String, Turtle>,
@@ -39,8 +39,12 @@ pub(crate) fn assemble(
             cx.add_turtle(name, turtle);
             continue;
         }
+        note(&*app, &name, &mut cx);
         let place = place(&origin, &format!("apps.{name}"));
         cx.add_app(name, place, app);
+    }
+    for (name, turtle) in elsewhere {
+        cx.add_turtle(name, turtle);
     }
     let mut built = Vec::with_capacity(sites.len());
     for site in sites {
@@ -54,6 +58,7 @@ pub(crate) fn assemble(
     let named = named.collect::<Result<_, BuildError>>()?;
 
     let no_site = stack(&[&layers], Turtle::from_fn(async |_| Err(Error::new(Kind::Misdirected))), &mut cx)?;
+    let no_site = no_site.metered(cx.vitals().meter("", ""));
     let shared: Vec<Listen> = settings.listen.into();
     let table = |listen: Option<&Listen>| {
         let reachable = built.iter().filter(|site| match listen {
@@ -69,6 +74,13 @@ pub(crate) fn assemble(
     }
     let root = table(None)?;
     Ok(Assembly { roots, root, apps: named, generation: cx.finish() })
+}
+
+/// Notes that an application is ready: it runs in this process, which serves only once all of them have started.
+fn note(app: &dyn App, name: &str, cx: &mut Builder) {
+    if app.has_processes() {
+        cx.vitals().readiness().application(name, || true);
+    }
 }
 
 struct BuiltSite {
@@ -88,21 +100,37 @@ impl BuiltSite {
             for route in routes {
                 let Route { path, target, mount, layers: own, origin } = route;
                 let at = place(&origin, &format!("sites.\"{name}\".\"{path}\""));
+                let called = called(&target, &name, &path);
                 let app = cx.at(at.clone(), |cx| match target {
                     Target::Named(app) => cx.named(&app),
-                    Target::Inline(app) => app.build(cx),
+                    Target::Inline(app) => {
+                        note(&*app, &format!("{name}{path}"), cx);
+                        app.build(cx)
+                    }
                 })?;
                 let turtle = stack(&[whole, &layers, &own], app, cx)?;
+                let turtle = turtle.metered(cx.vitals().meter(name.clone(), called));
                 table = if mount { table.mount(path, turtle) } else { table.route(path, turtle) };
             }
             let nothing = Turtle::from_fn(async |_| Err(Error::new(Kind::NotFound)));
             let nothing = stack(&[whole, &layers], nothing, cx)?;
+            let nothing = nothing.metered(cx.vitals().meter(name.clone(), ""));
             table
                 .not_found(nothing)
                 .build()
                 .map_err(|error| BuildError::new(error.to_string()).within(at.clone()))
         })?;
         Ok(Self { name, place: at, hosts, listen, turtle: Turtle::from(turtle) })
+    }
+}
+
+/// What counts as one application in the figures: what has a name, or processes and so gets one
+/// (`Config::name_inline`); else all of a kind.
+fn called(target: &Target, site: &str, path: &str) -> String {
+    match target {
+        Target::Named(name) => name.clone(),
+        Target::Inline(app) if app.has_processes() => format!("{site}{path}"),
+        Target::Inline(app) => app.name().to_owned(),
     }
 }
 

@@ -7,11 +7,10 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 #[cfg(feature = "cli")]
 use std::sync::Arc;
+use std::time::Duration;
 
-#[cfg(feature = "cli")]
-use hawksbill_core::Vitals;
 use hawksbill_core::config::Listen;
-use hawksbill_core::{Address, BuildError, Generation, Turtle};
+use hawksbill_core::{Address, BuildError, Generation, Turtle, Vitals};
 use hawksbill_server::{Listener, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -44,6 +43,8 @@ pub(crate) enum Given {
 pub struct Running {
     server: hawksbill_server::Running,
     applications: Hosted,
+    /// How long a signal's drain waits.
+    delay: Duration,
 }
 
 /// Asks a running gateway to stop. Cheap to clone; works from any thread.
@@ -201,8 +202,8 @@ impl Gateway {
     /// A socket that cannot be opened, an application that does not start. Nothing is left running then.
     pub async fn start(self) -> Result<Running, BuildError> {
         let Ready { applications, settings, listeners } = self.get_ready().await?;
-        match serve(&settings, listeners) {
-            Ok(server) => Ok(Running { server, applications }),
+        match serve(&settings, listeners, applications.generation.vitals()) {
+            Ok(server) => Ok(Running { server, applications, delay: *settings.drain_delay }),
             Err(error) => {
                 applications.stop().await;
                 Err(error)
@@ -248,19 +249,24 @@ impl Ready {
             let listener = listener.duplicate().map_err(|error| BuildError::new(error.to_string()))?;
             Ok((listener, root.clone()))
         };
-        serve(&self.settings, self.listeners.iter().map(duplicate).collect::<Result<_, BuildError>>()?)
+        let listeners = self.listeners.iter().map(duplicate).collect::<Result<_, BuildError>>()?;
+        serve(&self.settings, listeners, self.applications.generation.vitals())
     }
 }
 
 fn serve(
     settings: &Settings,
     listeners: Vec<(Listener, Turtle)>,
+    vitals: &Vitals,
 ) -> Result<hawksbill_server::Running, BuildError> {
     let mut server = Server::new(server_settings(settings));
     for (listener, root) in listeners {
         server = server.listen(listener, root);
     }
-    server.start().map_err(|error| BuildError::new(error.to_string()).within("listen"))
+    let running = server.start().map_err(|error| BuildError::new(error.to_string()).within("listen"))?;
+    let shutdown = running.shutdown();
+    vitals.readiness().drains_when(move || shutdown.turns_away());
+    Ok(running)
 }
 
 /// Tells how many connections did not end by themselves.
@@ -298,16 +304,22 @@ impl Running {
 
     /// Waits until somebody asks the gateway to stop and it has drained; then stops the applications.
     pub async fn wait(self) {
-        let Self { server, applications } = self;
+        let Self { server, applications, .. } = self;
         tell_cut(server.wait().await);
         applications.stop().await;
     }
 
     /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain at once.
     pub(crate) async fn until(self, mut signals: Signals) {
-        let shutdown = self.shutdown();
+        let (shutdown, vitals, delay) =
+            (self.shutdown(), self.applications.generation.vitals().clone(), self.delay);
         let watcher = tokio::spawn(async move {
             let name = signals.next().await;
+            vitals.readiness().close();
+            if !delay.is_zero() {
+                tracing::info!(target: "hawksbill::server", "{name}: not ready any more, new connections for another {delay:?}");
+                let _ = tokio::time::timeout(delay, signals.next()).await;
+            }
             tracing::info!(target: "hawksbill::server", "{name}: no new connections, finishing the requests under way");
             shutdown.begin();
             let name = signals.next().await;
@@ -353,12 +365,6 @@ pub struct Hosted {
 }
 
 impl Hosted {
-    /// What the applications say of themselves.
-    #[cfg(feature = "cli")]
-    pub(crate) fn vitals(&self) -> &hawksbill_core::Vitals {
-        self.generation.vitals()
-    }
-
     /// Stops the applications, when nobody asks the turtle any more.
     pub async fn stop(self) {
         self.generation.stop().await;

@@ -15,6 +15,9 @@
 //! gateway.run().await
 //! # }
 //! ```
+//!
+//! What a gateway has to say, and what its applications raise, are events of [`tracing`] with targets that begin with
+//! `hawksbill::`; a program that wants to see them installs a subscriber, such as `tracing_subscriber::fmt::init()`.
 
 mod assemble;
 mod builder;

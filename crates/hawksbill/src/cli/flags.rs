@@ -42,7 +42,10 @@ impl Flags {
             let schema = kind.schema(&mut generator);
             app = fields(schema.as_value(), &generator);
             app.retain(|flag| flag.key != LOOKED_AT);
-            app.extend(fields(generator.subschema_for::<Processes>().as_value(), &generator));
+            let mut processes = fields(generator.subschema_for::<Processes>().as_value(), &generator);
+            // With one application both mean the same.
+            processes.retain(|flag| settings.iter().all(|other| other.key != flag.key));
+            app.extend(processes);
         }
         Self { settings, app }
     }

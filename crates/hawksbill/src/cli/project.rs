@@ -133,13 +133,15 @@ pub(super) fn nothing(dir: &Path, file: &str) -> String {
         .filter(|file| dir.join(file).is_file())
         .collect();
     let seen = if here.is_empty() {
-        String::new()
+        format!("no {MANAGE}, and no {}.py", MODULES.join(".py, "))
     } else {
-        format!(", and no application was seen in {}", here.join(", "))
+        format!("and no application was seen in {}", here.join(", "))
     };
     format!(
-        "there is no {file} in this directory{seen}; name an application, as in 'hawksbill run module:attribute', \
-         or a file with -c FILE"
+        "nothing to serve was found in this directory: there is no {file}, {seen}\n  \
+         hawksbill run module:attribute              serves an application, such as shop.wsgi:application\n  \
+         hawksbill run --dir DIR module:attribute    the same, imported from another directory\n  \
+         hawksbill run -c FILE                       serves what a configuration file says"
     )
 }
 

@@ -35,6 +35,9 @@ pub(super) fn commands() -> impl Iterator<Item = Command> {
         Command::new("status").about("Show the processes of the gateway that runs here").arg(
             Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print it as JSON"),
         ),
+        Command::new("top").about("Watch how much there is to do and how it goes, by site and application").arg(
+            Arg::new("once").long("once").action(ArgAction::SetTrue).help("Print one table, and need no terminal"),
+        ),
         Command::new("reload")
             .about("Load the configuration and the applications again, beside those that serve; returns when the new ones do")
             .arg(maybe("Only these applications [default: all]").action(ArgAction::Append).num_args(0..)),
@@ -104,6 +107,7 @@ pub(super) fn run(command: &str, matches: &ArgMatches) -> Result<(), String> {
         let asked = Asked { client: Client::new(&socket), matches };
         let done = match command {
             "status" => asked.status().await,
+            "top" => super::top::run(&socket, matches.get_flag("once")).await,
             "reload" => asked.reload().await,
             "deploy" => asked.deploy().await,
             "rollback" => asked.rollback().await,

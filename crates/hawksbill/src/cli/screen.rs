@@ -37,6 +37,15 @@ impl Screen {
         }
     }
 
+    /// Says of the first site what is served there besides its routes.
+    pub(super) fn and(mut self, route: Option<String>) -> Self {
+        if let (Some(line), Some(route)) = (self.sites.first_mut(), route) {
+            line.routes.push_str(", ");
+            line.routes.push_str(&route);
+        }
+        self
+    }
+
     /// The screen, for the addresses that were really bound.
     pub(super) fn with(&self, addresses: &[Address]) -> String {
         let port = addresses.iter().find_map(Address::port);

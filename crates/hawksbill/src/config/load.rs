@@ -20,9 +20,14 @@ impl Config {
         let mut value = parse_file(file)?;
         let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-        include(&mut value, &dir)?;
+        let included = include(&mut value, &dir)?;
         value.overlay(Value::from(over));
-        Self::from_value(value, dir, registry)
+        let config = Self::from_value(value, dir, registry)?;
+        #[cfg(feature = "cli")]
+        let config = Self { files: [file.to_owned()].into_iter().chain(included).collect(), ..config };
+        #[cfg(not(feature = "cli"))]
+        drop(included);
+        Ok(config)
     }
 
     /// Reads TOML text. `name` is what errors call it, `dir` the directory from which relative paths count.
@@ -69,10 +74,11 @@ fn expand(value: &mut Value) -> Result<(), ConfigError> {
     config::expand(value, &|variable| std::env::var(variable).ok())
 }
 
-/// Merges the files that `include` names into the tree.
-fn include(value: &mut Value, dir: &Path) -> Result<(), ConfigError> {
-    let Some(table) = value.as_table_mut() else { return Ok(()) };
-    let Some(patterns) = table.remove("include") else { return Ok(()) };
+/// Merges the files that `include` names into the tree, and gives their paths.
+fn include(value: &mut Value, dir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut files = Vec::new();
+    let Some(table) = value.as_table_mut() else { return Ok(files) };
+    let Some(patterns) = table.remove("include") else { return Ok(files) };
     for pattern in patterns.into_elements() {
         let Some(text) = pattern.as_str() else {
             return Err(pattern.mismatch("a path such as \"sites/*.toml\""));
@@ -88,13 +94,14 @@ fn include(value: &mut Value, dir: &Path) -> Result<(), ConfigError> {
             })?;
             found = true;
             merge(table, parse_file(&path)?)?;
+            files.push(path);
         }
         // A pattern may match nothing (no sites yet); a plain name that does not exist is a slip.
         if !found && !text.contains(['*', '?', '[']) {
             return Err(wrong(format!("there is no file {}", absolute.display())));
         }
     }
-    Ok(())
+    Ok(files)
 }
 
 fn merge(main: &mut Table, included: Value) -> Result<(), ConfigError> {

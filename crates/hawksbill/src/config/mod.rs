@@ -55,6 +55,9 @@ pub struct Config {
     pub services: IndexMap<String, Placed<Service>>,
     /// The commands that run at certain times.
     pub cron: IndexMap<String, Placed<Cron>>,
+    /// The files that this was read from.
+    #[cfg(feature = "cli")]
+    pub(crate) files: Vec<PathBuf>,
     /// The tree that this was read from, which other processes read again. `None` where it was put together by a program.
     #[cfg(feature = "cli")]
     pub(crate) source: Option<Value>,
@@ -155,6 +158,8 @@ impl Config {
             sites,
             services: IndexMap::new(),
             cron: IndexMap::new(),
+            #[cfg(feature = "cli")]
+            files: Vec::new(),
             #[cfg(feature = "cli")]
             source: None,
         }

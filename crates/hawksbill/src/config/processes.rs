@@ -28,19 +28,30 @@ pub struct Processes {
     /// The group of its processes, by name or number. Needs root.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// What each process may use at most (`setrlimit`): `files` (open descriptors), `processes`, `memory` (address
-    /// space), `cpu` (seconds), `core` (bytes of a core dump).
+    /// What each process may use at most (`setrlimit`): `files` (open descriptors), `processes`, `memory`, `cpu` (seconds),
+    /// `core` (bytes of a core dump). `memory` is address space (`RLIMIT_AS`): mapped files, stacks of threads and what is
+    /// reserved and never used count, so that it lies far above what is resident, and a process that meets it is refused
+    /// memory. To replace one that has grown, use `recycle.rss`.
     #[serde(skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
     /// The services that are ready before its processes are started, and end after them.
     #[serde(skip_serializing_if = "super::services::is_empty")]
     pub after: OneOrMany<String>,
+    /// Whether the application is imported once, in a process without threads from which its workers are forked, so that
+    /// they share what the import has made as long as nobody writes to it. An application is refused that has, once it is
+    /// imported, a thread, an event loop or an open connection: none of them survives a fork.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub preload: bool,
     /// How long it may take to be imported, started and ready.
     pub start_timeout: Duration,
     /// A path that has to answer with a status below 400 before a new generation takes over, such as `"/healthz"`. It is
     /// asked once the application has started, again and again until it does or `start_timeout` is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<String>,
+    /// One or several files that are touched to have this application loaded again, and what else has changed in the
+    /// configuration: as the gateway's `touch_reload`. From the configuration file's directory, as `venv` is.
+    #[serde(skip_serializing_if = "super::settings::no_files")]
+    pub touch_reload: OneOrMany<PathBuf>,
     /// When a healthy process is replaced, its replacement ready before it goes: after so many `requests`, at this `age`,
     /// when it holds so much memory (`rss`); `jitter` is the part by which each process's own limits lie lower at most,
     /// so that they are not all replaced at once.
@@ -58,8 +69,10 @@ impl Default for Processes {
             group: None,
             limits: Limits::default(),
             after: OneOrMany::default(),
+            preload: false,
             start_timeout: Duration::from_secs(60),
             ready: None,
+            touch_reload: OneOrMany::default(),
             recycle: Recycle::default(),
         }
     }
@@ -141,7 +154,7 @@ pub struct Limits {
     /// Processes and threads of the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<u64>,
-    /// Address space.
+    /// Address space (`RLIMIT_AS`), not resident memory: for that there is `recycle.rss`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
     /// Seconds of processor time.

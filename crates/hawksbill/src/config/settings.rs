@@ -40,6 +40,15 @@ pub struct Settings {
     pub max_target: Size,
     /// How long requests under way may take to end once the gateway was asked to stop; then they are cut.
     pub drain: Duration,
+    /// How long the gateway goes on accepting once it was asked to stop, while `health` answers already that it is not
+    /// ready: as long as a load balancer takes to see that and to send its clients elsewhere. Then `drain` begins. `0` unless set.
+    #[serde(skip_serializing_if = "is_none")]
+    pub drain_delay: Duration,
+    /// One or several files that are touched to have everything loaded again, as SIGHUP does: `hawksbill run` looks once a
+    /// second, and reloads when a modification time has changed, or a file has appeared, and is the same at the next look.
+    /// They need not be there.
+    #[serde(skip_serializing_if = "no_files")]
+    pub touch_reload: OneOrMany<PathBuf>,
     /// The socket through which `hawksbill status`, `reload`, `deploy` and the others ask a gateway that `hawksbill run`
     /// started (docs/control.md): a path, or `false` for none. By default each gateway has one of its own in
     /// `$XDG_RUNTIME_DIR/hawksbill` or `/run/hawksbill`, where the commands find it by the configuration file or the
@@ -73,10 +82,21 @@ impl Default for Settings {
             max_headers: 100,
             max_target: Size::kilobytes(16),
             drain: Duration::from_secs(30),
+            drain_delay: Duration::default(),
+            touch_reload: OneOrMany::default(),
             control: Control::Usual,
             log_level: LogLevel::default(),
             log_format: LogFormat::default(),
             error_log: None,
         }
     }
+}
+
+fn is_none(duration: &Duration) -> bool {
+    duration.is_zero()
+}
+
+/// For serde, which hands a reference.
+pub(super) fn no_files(files: &OneOrMany<PathBuf>) -> bool {
+    files.is_empty()
 }

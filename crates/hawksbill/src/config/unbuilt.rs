@@ -1,10 +1,10 @@
 //! Keys that the design names and this version does not have: refused by name, never ignored.
 
 /// At the top level.
-pub(super) const TOP: &[&str] = &["tls", "channels", "queue", "user", "group", "http3", "status", "health"];
+pub(super) const TOP: &[&str] = &["tls", "channels", "queue", "user", "group", "http3"];
 
 /// In an application's table.
-pub(super) const APP: &[&str] = &["fastcgi", "uwsgi", "scgi", "cgi", "php", "queue", "preload"];
+pub(super) const APP: &[&str] = &["fastcgi", "uwsgi", "scgi", "cgi", "php", "queue"];
 
 /// In a route's table: application kinds and conditions.
 pub(super) const ROUTE: &[&str] =

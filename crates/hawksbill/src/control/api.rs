@@ -17,8 +17,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 
 use super::VERSION;
+use super::figures::{Lookout, OFTEN};
 use super::logs::logs;
 use super::report::Report;
 use super::trouble::{Trouble, answer};
@@ -32,6 +34,9 @@ const MAX_BODY: usize = 64 * 1024;
 /// How long processes may take to answer a question.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The media type of the text format of Prometheus.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// How long a stream of events is silent at most.
 pub(super) const SILENCE: Duration = Duration::from_secs(15);
 
@@ -39,12 +44,14 @@ pub(super) const SILENCE: Duration = Duration::from_secs(15);
 const MOST_KEPT: f64 = 365.0 * 86_400.0;
 const MOST_WATCHED: f64 = 3600.0;
 
-const PATHS: [(&str, Method); 13] = [
+const PATHS: [(&str, Method); 15] = [
     ("/status", Method::GET),
     ("/config", Method::GET),
     ("/stacks", Method::GET),
     ("/events", Method::GET),
     ("/logs", Method::GET),
+    ("/metrics", Method::GET),
+    ("/prometheus", Method::GET),
     ("/reload", Method::POST),
     ("/deploy", Method::POST),
     ("/rollback", Method::POST),
@@ -69,6 +76,7 @@ pub(crate) struct Api {
     pub(crate) level: watch::Sender<Option<LogLevel>>,
     /// The commands that run at certain times.
     pub(crate) board: Board,
+    pub(crate) lookout: Lookout,
 }
 
 #[derive(Default, Deserialize)]
@@ -160,6 +168,11 @@ impl Api {
             "/stacks" => self.stacks(parts.uri.query().unwrap_or_default()).await,
             "/events" => Ok(self.events()),
             "/logs" => logs(parts.uri.query().unwrap_or_default(), self.facts.clone()),
+            "/metrics" => self.metrics(),
+            "/prometheus" => {
+                let text = self.lookout.exposition().await.ok_or_else(Trouble::ending)?;
+                Ok(typed(text, EXPOSITION))
+            }
             "/reload" => self.change(Change::Reload(read_or::<ReloadBody>(body).await?.apps)).await,
             "/deploy" => self.change(Change::Deploy(deploy(read(body).await?)?)).await,
             "/rollback" => self.rollback(&read::<RollbackBody>(body).await?.app).await,
@@ -178,7 +191,8 @@ impl Api {
         let status = self.handle.status().await.ok_or_else(Trouble::ending)?;
         let Facts { listen, upgrades, .. } = self.facts.borrow().clone();
         let report = Report::new(status, self.serves.clone(), listen, self.began.elapsed());
-        Ok(Report { cron: self.board.shown(), upgrades, ..report })
+        let figures = self.lookout.look().await.as_deref().cloned();
+        Ok(Report { cron: self.board.shown(), upgrades, figures, ..report })
     }
 
     /// The pool of an application, or of that name.
@@ -226,11 +240,32 @@ impl Api {
     fn events(&self) -> Response<Body> {
         let begin = stream::once(async { Ok::<_, Infallible>(": what happens from now on\n\n".to_owned()) });
         let events = stream::unfold((self.handle.events(), self.facts.clone()), next_event);
-        let mut response = Response::new(Body::from_stream(begin.chain(events).boxed()));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
+        event_stream(Body::from_stream(begin.chain(events).boxed()))
+    }
+
+    /// Server-sent events: how it goes, each second.
+    fn metrics(&self) -> Result<Response<Body>, Trouble> {
+        let seat = self.lookout.seat().ok_or_else(|| {
+            let message =
+                "too many watch the gateway already; end one of them, such as a forgotten 'hawksbill top'";
+            Trouble::new(StatusCode::SERVICE_UNAVAILABLE, message)
+        })?;
+        let mut often = tokio::time::interval(OFTEN);
+        often.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let watching = (self.lookout.clone(), self.facts.clone(), often, seat);
+        let figures = stream::unfold(watching, async |(lookout, mut facts, mut often, seat)| {
+            let look = async {
+                often.tick().await;
+                lookout.look().await
+            };
+            let figures = tokio::select! {
+                figures = look => figures?,
+                () = gone(&mut facts) => return None,
+            };
+            let text = format!("data: {}\n\n", serde_json::to_string(&*figures).unwrap_or_default());
+            Some((Ok::<_, Infallible>(text), (lookout, facts, often, seat)))
+        });
+        Ok(event_stream(Body::from_stream(figures.boxed())))
     }
 }
 
@@ -279,9 +314,20 @@ fn ok(value: &impl Serialize) -> Response<Body> {
 }
 
 fn text(text: String) -> Response<Body> {
+    typed(text, "text/plain; charset=utf-8")
+}
+
+fn typed(text: String, media_type: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+fn event_stream(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

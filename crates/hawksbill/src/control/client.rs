@@ -26,8 +26,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The most bytes of an answer: the stacks of many processes.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// The most bytes of a line.
-const MAX_LINE: usize = 1 << 20;
+/// The most bytes of a line: the figures of thousands of sites.
+const MAX_LINE: usize = 16 << 20;
 
 /// Asks the gateway at a socket.
 pub(crate) struct Client {

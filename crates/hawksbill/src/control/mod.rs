@@ -4,6 +4,7 @@
 
 mod api;
 mod client;
+mod figures;
 mod logs;
 mod place;
 mod report;
@@ -12,7 +13,8 @@ mod trouble;
 
 pub(crate) use self::api::Api;
 pub(crate) use self::client::{Client, Refused};
-pub(crate) use self::place::{Found, Subject, find};
+pub(crate) use self::figures::{Crew, Figures, Lookout, OFTEN, Row};
+pub(crate) use self::place::{Found, Subject, find, kept};
 pub(crate) use self::report::{Report, age};
 pub(crate) use self::socket::Control;
 pub(crate) use self::trouble::Trouble;

@@ -124,6 +124,20 @@ pub(super) fn usual(subject: &Subject) -> io::Result<PathBuf> {
     Err(failure.unwrap_or_else(|| io::Error::other("there is no directory for it")))
 }
 
+/// The path of a file of what is served that outlives the process: where systemd keeps the state of a service
+/// (`StateDirectory=`), else beside the sockets, where it lasts until the machine starts anew.
+///
+/// # Errors
+/// When there is no directory that nobody else can write to.
+pub(crate) fn kept(subject: &Subject, ending: &str) -> io::Result<PathBuf> {
+    let state = env::var_os("STATE_DIRECTORY").and_then(|list| env::split_paths(&list).next());
+    let state = state.filter(|dir| dir.is_absolute());
+    let mut dirs = state.into_iter().chain(directories());
+    let dir = dirs.find(|dir| prepare(dir).is_ok());
+    let dir = dir.ok_or_else(|| io::Error::other("there is no directory for it"))?;
+    Ok(dir.join(format!("{}-{:016x}.{ending}", subject.label, subject.key)))
+}
+
 fn prepare(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),

@@ -8,6 +8,7 @@ use hawksbill_supervisor::{PoolStatus, ProcessStatus, State, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::figures::Figures;
 use crate::cron::Shown;
 use crate::processes::Upgrades;
 
@@ -29,12 +30,16 @@ pub(crate) struct Report {
     /// What came of upgrades of the program.
     #[serde(default)]
     pub(crate) upgrades: Upgrades,
+    /// How much there is to do, and how it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) figures: Option<Figures>,
 }
 
 /// What a gateway does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Condition {
+    #[default]
     Starting,
     Serving,
     /// It serves, and starts another generation meanwhile.
@@ -94,16 +99,26 @@ struct Process {
     more: Value,
 }
 
+impl Condition {
+    pub(super) fn of(status: &Status, listen: &[String]) -> Self {
+        match (status.stopping, listen.is_empty(), status.applying) {
+            (true, ..) => Self::Stopping,
+            (_, true, _) => Self::Starting,
+            (_, _, true) => Self::Changing,
+            _ => Self::Serving,
+        }
+    }
+
+    /// In a word.
+    pub(crate) fn word(self) -> String {
+        word(&self)
+    }
+}
+
 impl Report {
     /// What a supervisor says of its processes, with what it does not know.
     pub(super) fn new(status: Status, serves: String, listen: Vec<String>, uptime: Duration) -> Self {
-        let serving = !listen.is_empty();
-        let state = match (status.stopping, serving, status.applying) {
-            (true, ..) => Condition::Stopping,
-            (_, false, _) => Condition::Starting,
-            (_, _, true) => Condition::Changing,
-            _ => Condition::Serving,
-        };
+        let state = Condition::of(&status, &listen);
         Self {
             hawksbill: crate::VERSION.to_owned(),
             pid: status.pid,
@@ -114,6 +129,7 @@ impl Report {
             pools: status.pools.into_iter().map(|(name, pool)| (name, pool.into())).collect(),
             cron: BTreeMap::new(),
             upgrades: Upgrades::default(),
+            figures: None,
         }
     }
 
@@ -353,6 +369,7 @@ mod tests {
             pools: [("shop".to_owned(), pool)].into(),
             cron: BTreeMap::new(),
             upgrades: Upgrades::default(),
+            figures: None,
         }
     }
 

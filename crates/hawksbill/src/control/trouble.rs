@@ -11,13 +11,15 @@ use serde_json::json;
 pub(crate) struct Trouble {
     status: StatusCode,
     error: String,
-    /// What a process said: a traceback.
+    /// What a process said, a traceback, or the last that it wrote.
     details: Option<String>,
+    /// Whether the details are in the log already.
+    is_logged: bool,
 }
 
 impl Trouble {
     pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into(), details: None }
+        Self { status, error: error.into(), details: None, is_logged: false }
     }
 
     /// What was asked is understood and cannot be done.
@@ -51,12 +53,12 @@ impl Trouble {
             Some(pool) => format!("{pool}: {}", failure.reason),
             None => failure.reason,
         };
-        Self { status, error, details: failure.message }
+        Self { status, error, is_logged: !failure.said_so, details: failure.message }
     }
 
     /// All of it, for a log. What a process said stands for itself.
     pub(crate) fn text(&self) -> &str {
-        self.details.as_deref().unwrap_or(&self.error)
+        self.details.as_deref().filter(|_| !self.is_logged).unwrap_or(&self.error)
     }
 
     pub(super) fn into_response(self) -> Response<Body> {

@@ -5,6 +5,7 @@
 
 mod board;
 mod lock;
+mod past;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use tokio::task::AbortHandle;
 
 pub(crate) use self::board::{Board, Shown};
 use self::lock::Claim;
+pub(crate) use self::past::Past;
 pub(crate) use self::schedule::Schedule;
 use crate::config::Cron;
 
@@ -59,16 +61,20 @@ impl Job {
 pub(crate) type Jobs = Vec<Arc<Job>>;
 
 /// Has all commands run at their times, for ever; what stays the same in another configuration goes on.
-pub(crate) async fn keep(mut jobs: watch::Receiver<Jobs>, handle: Handle, board: Board) {
+pub(crate) async fn keep(mut jobs: watch::Receiver<Jobs>, handle: Handle, board: Board, past: Past) {
     let mut followed: BTreeMap<String, (Cron, Ended)> = BTreeMap::new();
     loop {
         let wanted = jobs.borrow_and_update().clone();
         followed.retain(|name, (table, _)| wanted.iter().any(|job| &job.name == name && &job.table == table));
         board.retain(|name| wanted.iter().any(|job| job.name == name));
+        if !wanted.is_empty() {
+            past.retain(|name| wanted.iter().any(|job| job.name == name));
+        }
         for job in wanted {
             followed.entry(job.name.clone()).or_insert_with(|| {
                 board.begin(&job);
-                let following = tokio::spawn(follow(Arc::clone(&job), handle.clone(), board.clone()));
+                let following = follow(Arc::clone(&job), handle.clone(), board.clone(), past.clone());
+                let following = tokio::spawn(following);
                 (job.table.clone(), Ended(following.abort_handle()))
             });
         }
@@ -88,13 +94,15 @@ impl Drop for Ended {
 }
 
 /// Starts one command each time that it is due.
-async fn follow(job: Arc<Job>, handle: Handle, board: Board) {
+async fn follow(job: Arc<Job>, handle: Handle, board: Board, past: Past) {
     let mut last = Timestamp::now();
+    tell_missed(&job, last, &board, &past);
     while let Some(due) = job.schedule.next(last) {
         board.next(&job, due);
         sleep_until(due).await;
         let (due, passed) = latest(&job.schedule, due, Timestamp::now());
         last = due;
+        past.note(&job, due);
         let late = lateness(due) > LATE;
         let missed = passed + usize::from(late);
         if missed > 0 {
@@ -110,6 +118,20 @@ async fn follow(job: Arc<Job>, handle: Handle, board: Board) {
             tokio::spawn(run(Arc::clone(&job), due, handle.clone(), board.clone()));
         }
     }
+}
+
+/// Tells what was due since the command was last seen to, by a gateway that has ended since.
+fn tell_missed(job: &Job, now: Timestamp, board: &Board, past: &Past) {
+    let first = past.seen(job).and_then(|seen| job.schedule.next(seen)).filter(|first| *first <= now);
+    past.note(job, now);
+    let Some(first) = first else { return };
+    let (last, passed) = latest(&job.schedule, first, now);
+    let last = job.schedule.shown(last);
+    let why = match passed {
+        0 => format!("it was due at {last}, while the gateway did not run"),
+        passed => format!("{} runs were due while the gateway did not run, the last at {last}", passed + 1),
+    };
+    board.missed(job, passed + 1, &why);
 }
 
 async fn sleep_until(due: Timestamp) {

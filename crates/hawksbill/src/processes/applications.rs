@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hawksbill_core::Turtle;
+use hawksbill_core::{Readiness, Turtle};
 use hawksbill_hop::{Pool, PoolSettings, WorkerId};
 use hawksbill_supervisor::Member;
 
@@ -37,6 +37,29 @@ impl Applications {
     /// What asks them.
     pub(super) fn turtles(&self) -> HashMap<String, Turtle> {
         self.0.iter().map(|(name, application)| (name.clone(), application.pool.turtle())).collect()
+    }
+
+    /// Has each of them answer whether it has a worker that takes requests.
+    pub(super) fn tell(&self, readiness: &Readiness) {
+        for (name, application) in &self.0 {
+            let pool = application.pool.clone();
+            readiness.application(&**name, move || pool.workers().iter().any(|worker| worker.ready));
+        }
+    }
+
+    /// Their pools of workers.
+    pub(super) fn pools(&self) -> Vec<(String, Pool)> {
+        self.0.iter().map(|(name, application)| (name.clone(), application.pool.clone())).collect()
+    }
+
+    /// Waits until each of them has such a worker.
+    pub(super) fn all_serve(&self) -> impl Future<Output = ()> + Send + use<> {
+        let pools: Vec<Pool> = self.0.values().map(|application| application.pool.clone()).collect();
+        async move {
+            for pool in pools {
+                pool.any_ready().await;
+            }
+        }
     }
 
     /// Takes on the new workers of an application. What is given back waits until they are there, and lets go of those

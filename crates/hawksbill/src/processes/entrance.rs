@@ -2,12 +2,13 @@
 
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hawksbill_core::{BuildError, Turtle};
 use serde_json::Value;
 
+use super::development::Told;
 use super::{MOST_STREAMS, Reached, hop_settings};
 use crate::gateway::{Ready, tell_cut};
 
@@ -59,10 +60,9 @@ impl Hop {
         Ok(Self { listener, path, app, drain })
     }
 
-    fn open(&self, ready: &Ready) -> io::Result<Open> {
+    fn open(&self, room: Option<u32>) -> io::Result<Open> {
         let listener = tokio::net::UnixListener::from_std(self.listener.try_clone()?)?;
-        // Where it cannot work on more at once, the rest waits in the front: another worker may have room first.
-        let room = ready.applications.vitals().bound().and_then(|bound| u32::try_from(bound).ok());
+        // Where it cannot work on more, the rest waits in the front: another worker may have room first.
         let worker = hawksbill_hop::Worker::new(hop_settings(), room.unwrap_or(MOST_STREAMS));
         let (accepting, app) = (worker.clone(), self.app.clone());
         tokio::spawn(async move { accepting.listen(listener, app).await });
@@ -78,19 +78,45 @@ impl Drop for Hop {
 }
 
 impl Entrance {
-    /// What others need to know to come in.
-    pub(super) fn info(&self) -> Value {
-        match self {
-            Self::Sockets => Value::Null,
-            Self::Hop(hop) => serde_json::to_value(Reached { path: hop.path.clone() }).unwrap_or_default(),
+    /// Has a front answered by something else than the application.
+    pub(super) fn answer_with(&mut self, turtle: Turtle) {
+        if let Self::Hop(hop) = self {
+            hop.app = turtle;
         }
     }
 
-    /// Accepts: more than once, one time after the other.
-    pub(super) fn open(&self, ready: &Ready) -> Result<Open, BuildError> {
+    /// Has the application answer a front through something else.
+    pub(super) fn surround(&mut self, with: impl FnOnce(Turtle) -> Turtle) {
+        if let Self::Hop(hop) = self {
+            hop.app = with(hop.app.clone());
+        }
+    }
+
+    /// Removes what the supervisor would have removed, as far as nobody else is there and it may be done.
+    pub(super) fn tear_down(self) {
+        let Self::Hop(hop) = self else { return };
+        let dir = hop.path.parent().map(Path::to_owned);
+        drop(hop);
+        for dir in dir.iter().flat_map(|dir| dir.ancestors().take(2)) {
+            let _ = std::fs::remove_dir(dir);
+        }
+    }
+
+    /// What others need to know to come in.
+    pub(super) fn info(&self, told: Told) -> Value {
+        match self {
+            Self::Sockets => Value::Null,
+            Self::Hop(hop) => {
+                serde_json::to_value(Reached { path: hop.path.clone(), told }).unwrap_or_default()
+            }
+        }
+    }
+
+    /// Accepts: more than once, one time after the other. At most as many requests come from a front as there is room for.
+    pub(super) fn open(&self, ready: &Ready, room: Option<u32>) -> Result<Open, BuildError> {
         match self {
             Self::Sockets => ready.serve().map(Open::Sockets),
-            Self::Hop(hop) => hop.open(ready).map_err(|error| {
+            Self::Hop(hop) => hop.open(room).map_err(|error| {
                 BuildError::new(format!("cannot accept at {}", hop.path.display())).caused_by(error)
             }),
         }
@@ -134,6 +160,22 @@ impl Shutdown {
         match self {
             Self::Sockets(server) => server.open_connections() > 0,
             Self::Hop(worker) => worker.connections() > 0,
+        }
+    }
+
+    /// From now on there is room for so many requests of a front.
+    pub(super) fn make_room(&self, room: u32) {
+        match self {
+            Self::Sockets(_) => {}
+            Self::Hop(worker) => worker.set_capacity(room.min(MOST_STREAMS)),
+        }
+    }
+
+    /// How often connections have given up their buffers.
+    pub(super) fn rests(&self) -> u64 {
+        match self {
+            Self::Sockets(server) => server.rests(),
+            Self::Hop(_) => 0,
         }
     }
 

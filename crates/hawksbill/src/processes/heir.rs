@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::practice::Practised;
 use super::private::Dirs;
-use super::sockets::Kept;
+use super::sockets::{Kept, KeptPassed, Sockets};
 
 /// What the new program finds. Fields that a newer program adds need defaults.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Estate {
     pub(super) sockets: Kept,
+    #[serde(default)]
+    pub(super) passed: KeptPassed,
     pub(super) private: Dirs,
     pub(super) practised: Practised,
     /// How long the gateway has been there.
@@ -20,8 +22,9 @@ pub(super) struct Estate {
 }
 
 impl Estate {
-    pub(super) fn new(sockets: Kept, private: Dirs, practised: Practised, began: Instant) -> Self {
-        Self { sockets, private, practised, age: began.elapsed().as_secs_f64() }
+    pub(super) fn new(sockets: &Sockets, private: Dirs, practised: Practised, began: Instant) -> Self {
+        let (sockets, passed) = sockets.kept();
+        Self { sockets, passed, private, practised, age: began.elapsed().as_secs_f64() }
     }
 
     /// What the former program has left.

@@ -6,10 +6,16 @@
 
 mod applications;
 mod crons;
+mod deployed;
+mod development;
 mod entrance;
+mod figures;
 mod heir;
+mod pages;
+mod passed;
 mod plan;
 mod practice;
+mod preload;
 mod private;
 mod programs;
 mod pulse;
@@ -17,6 +23,8 @@ mod ready;
 mod services;
 mod sockets;
 mod supervise;
+mod touch;
+mod venv;
 mod worker;
 
 use std::path::PathBuf;
@@ -25,10 +33,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::LogLevel;
 
+pub(crate) use self::deployed::Deploy;
+use self::development::Development;
+pub(crate) use self::development::{Counted, develop, notice as development_notice};
+pub(crate) use self::figures::{FIGURES, Told};
 pub(crate) use self::heir::Upgrades;
 pub(crate) use self::plan::Hosting;
-pub(crate) use self::practice::{Change, Deploy, Facts, Request};
-pub(crate) use self::supervise::{Supervised, supervise};
+pub(crate) use self::practice::{Change, Facts, Request};
+pub(crate) use self::supervise::{AtStart, Supervised, supervise};
 pub(crate) use self::worker::work;
 
 /// The subcommand that is a worker.
@@ -50,6 +62,9 @@ struct Payload {
     role: Role,
     /// The application whose readiness path is asked, and how long it may take.
     ready: Option<Probe>,
+    /// Where somebody edits the application.
+    #[serde(default)]
+    development: Option<Development>,
 }
 
 /// What a worker is.
@@ -70,7 +85,6 @@ struct Probe {
     app: String,
     path: String,
     host: String,
-    seconds: f64,
 }
 
 /// What a worker behind a front says of itself when it is ready.
@@ -78,7 +92,13 @@ struct Probe {
 struct Reached {
     /// Its socket.
     path: PathBuf,
+    /// In development.
+    #[serde(default)]
+    told: development::Told,
 }
+
+/// What is told to those that serve when the gateway will drain soon.
+const CLOSING: &str = "closing";
 
 /// How many requests both ends of the hop take at a time where the application has no bound of its own: WebSocket
 /// connections are among them.

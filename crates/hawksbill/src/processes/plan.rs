@@ -1,20 +1,23 @@
 //! From a configuration to processes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
-use hawksbill_core::BuildError;
 use hawksbill_core::config::{HostPattern, Percent, Size as Bytes, Value};
+use hawksbill_core::{BuildError, Error, Kind, Turtle};
 use hawksbill_supervisor::{Identity, Limit, Output, Plan, Pool, Program, Recycle, Size};
 
+use super::development::{self, Broken, Development};
 use super::private::Private;
+use super::venv::interpreter;
 use super::{LAUNCHER, Payload, Probe, Role, WORKER};
 use super::{crons, services};
-use crate::Config;
 use crate::config::{Limits, Processes, Target, Workers, place};
 use crate::cron::Jobs;
+use crate::{Config, Gateway};
 
 /// How long a process may take to end beyond the drain: applications are told to stop, and threads end.
 const BEYOND_DRAIN: Duration = Duration::from_secs(10);
@@ -22,8 +25,23 @@ const BEYOND_DRAIN: Duration = Duration::from_secs(10);
 /// The name of the pool where no single application gives it one.
 const GATEWAY: &str = "gateway";
 
-/// The name of the front's pool.
+/// The name of the front's pool, unless an application has it.
 const FRONT: &str = "front";
+
+/// The keys of an application that mean its processes alone (`Processes`), and the place of its code.
+const NOT_OF_A_FRONT: [&str; 11] = [
+    "dir",
+    "venv",
+    "env",
+    "user",
+    "group",
+    "limits",
+    "after",
+    "preload",
+    "start_timeout",
+    "ready",
+    "recycle",
+];
 
 /// Which processes a configuration gets, and why.
 #[derive(Debug)]
@@ -55,6 +73,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) sockets: BTreeSet<String>,
     /// Where the socket of an application's worker may be.
     pub(super) private: &'a mut Private,
+    /// Where the applications are being edited: those that cannot even be started.
+    pub(super) development: Option<&'a Broken>,
 }
 
 impl Hosting {
@@ -100,24 +120,27 @@ impl Hosting {
 
     fn check_names(&self, config: &Config) -> Result<(), BuildError> {
         let own = match &self.shape {
-            Shape::Fused(name) => name,
-            Shape::Front => FRONT,
+            Shape::Fused(name) => name.clone(),
+            Shape::Front => self.front(),
         };
         for (name, service) in &config.services {
-            if name == own || config.apps.contains_key(name) {
+            if *name == own || config.apps.contains_key(name) {
                 let message = format!("there is something else called {name}; give the service another name");
                 return Err(
                     BuildError::new(message).within(place(&service.origin, &format!("services.{name}")))
                 );
             }
         }
-        match config.apps.get(FRONT).filter(|node| node.processes.is_some()) {
-            Some(node) if self.shape == Shape::Front => {
-                let message = "the gateway's own process is called so; give the application another name";
-                Err(BuildError::new(message).within(place(&node.origin, &format!("apps.{FRONT}"))))
-            }
-            _ => Ok(()),
+        Ok(())
+    }
+
+    /// The name of the front's pool: the pools of applications have theirs, whatever those are.
+    fn front(&self) -> String {
+        let mut name = FRONT.to_owned();
+        while self.apps.iter().any(|(app, _)| *app == name) {
+            name.push('_');
         }
+        name
     }
 
     pub(super) fn jobs(&self) -> Jobs {
@@ -133,6 +156,32 @@ impl Hosting {
         }
     }
 
+    /// Builds what the processes will build, apart where they are apart. It finds what reading cannot: missing directories,
+    /// routes that contradict each other, two applications that cannot be in one process.
+    ///
+    /// # Errors
+    /// What a person has to change.
+    pub(crate) fn rehearse(&self, mut config: Config) -> Result<(), BuildError> {
+        // They are the supervisor's, which has looked at them.
+        config.services.clear();
+        config.cron.clear();
+        for (name, processes) in &self.apps {
+            interpreter(&config, name, processes)?;
+        }
+        let mut elsewhere = HashMap::new();
+        if self.shape == Shape::Front {
+            for (name, _) in &self.apps {
+                let Some(node) = config.apps.shift_remove(name) else { continue };
+                let mut alone = Config::empty(&config.dir);
+                alone.apps.insert(name.clone(), node);
+                Gateway::inner(alone)?;
+                let nobody = Turtle::from_fn(async |_| Err(Error::new(Kind::BadGateway)));
+                elsewhere.insert(name.clone(), nobody);
+            }
+        }
+        Gateway::before(config, elsewhere).map(drop)
+    }
+
     /// The plan.
     ///
     /// # Errors
@@ -142,13 +191,13 @@ impl Hosting {
             return Err(BuildError::new("a configuration that a program put together has no processes"));
         };
         let source = &without_programs(source);
-        let drafting = Drafting { config, program: around.program };
+        let drafting = Drafting { config, program: around.program, development: around.development };
         let mut pools = BTreeMap::new();
         match &self.shape {
             Shape::Fused(name) => {
                 let own =
                     self.apps.iter().find(|(app, _)| app == name).map(|(_, processes)| processes.clone());
-                let draft = drafting.pool(name, &own.unwrap_or_default(), Role::Gateway, source.carry());
+                let draft = drafting.pool(name, &own.unwrap_or_default(), Role::Gateway, source.carry())?;
                 pools.insert(name.clone(), Pool { inherit: around.sockets, ..draft });
             }
             Shape::Front => {
@@ -157,17 +206,34 @@ impl Hosting {
                     let role = Role::Behind { app: name.clone(), dir };
                     pools.insert(
                         name.clone(),
-                        drafting.pool(name, processes, role, alone(config, name)?.carry()),
+                        drafting.pool(name, processes, role, drafting.alone(name)?.carry())?,
                     );
                 }
                 let follows = pools.keys().cloned().collect();
-                let draft = drafting.pool(FRONT, &Processes::default(), Role::Front, source.carry());
-                pools.insert(FRONT.to_owned(), Pool { inherit: around.sockets, follows, ..draft });
+                let (front, tree) = (self.front(), self.before(source).carry());
+                let draft = drafting.pool(&front, &Processes::default(), Role::Front, tree)?;
+                pools.insert(front, Pool { inherit: around.sockets, follows, ..draft });
             }
         }
         pools.extend(self.programs.iter().cloned());
         pools.extend(crons::pools(config, around.program.first().map_or("python3", String::as_str))?);
         Ok(Plan { pools, launcher: drafting.again(None, LAUNCHER) })
+    }
+
+    /// The tree without what concerns the processes of an application alone: that one was deployed elsewhere, or has another
+    /// environment, is no reason for another front.
+    fn before(&self, source: &Value) -> Value {
+        let mut tree = source.clone();
+        let mut apps =
+            tree.as_table_mut().and_then(|tree| tree.get_mut("apps")).and_then(Value::as_table_mut);
+        for (name, _) in &self.apps {
+            if let Some(app) = apps.as_mut().and_then(|apps| apps.get_mut(name)?.as_table_mut()) {
+                for key in NOT_OF_A_FRONT {
+                    app.remove(key);
+                }
+            }
+        }
+        tree
     }
 }
 
@@ -175,6 +241,7 @@ impl Hosting {
 struct Drafting<'a> {
     config: &'a Config,
     program: &'a [String],
+    development: Option<&'a Broken>,
 }
 
 impl Drafting<'_> {
@@ -188,15 +255,31 @@ impl Drafting<'_> {
         words
     }
 
-    fn pool(&self, name: &str, processes: &Processes, role: Role, tree: String) -> Pool {
+    /// The configuration of a process that has this application alone: what concerns others does not change it, nor the
+    /// line that something is written in.
+    fn alone(&self, name: &str) -> Result<Value, BuildError> {
+        let mut settings = self.config.apps.get(name).map(|node| node.app.settings());
+        if let Some(settings) = settings.as_mut().filter(|_| self.development.is_some()) {
+            development::settle(settings);
+        }
+        let drain = serde_json::to_value(self.config.settings.drain).unwrap_or_default();
+        let tree = serde_json::json!({ "drain": drain, "apps": { name: settings } });
+        serde_json::from_value(tree).map_err(|error| {
+            let message = format!("the settings of application {name} cannot be handed over");
+            BuildError::new(message).caused_by(error)
+        })
+    }
+
+    fn pool(&self, name: &str, processes: &Processes, role: Role, tree: String) -> Result<Pool, BuildError> {
         let config = self.config;
         let start_timeout = *processes.start_timeout;
         let ready = processes.ready.clone().map(|path| Probe {
             app: name.to_owned(),
             path,
             host: host_of(config, name),
-            seconds: start_timeout.as_secs_f64(),
         });
+        let development = self.development.and_then(|broken| Development::of(config, name, broken));
+        let is_edited = development.is_some();
         let payload = Payload {
             config: tree,
             dir: absolute(&config.dir),
@@ -204,8 +287,9 @@ impl Drafting<'_> {
             name: name.to_owned(),
             role,
             ready,
+            development,
         };
-        let interpreter = processes.venv.as_ref().map(|venv| config.dir.join(venv).join("bin/python"));
+        let interpreter = interpreter(config, name, processes)?;
         let mut words = self.again(interpreter.as_deref(), WORKER).into_iter();
         let program = Program {
             path: words.next().unwrap_or_default(),
@@ -213,18 +297,21 @@ impl Drafting<'_> {
             env: processes.env.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
             ..Program::default()
         };
-        Pool {
+        Ok(Pool {
             program,
             identity: identity(processes),
             after: processes.after.iter().cloned().collect(),
             size: size(&processes.workers),
+            preload: processes.preload,
             output: Output::Errors,
+            terminal: is_edited && std::io::stdin().is_terminal(),
             payload: serde_json::to_string(&payload).unwrap_or_default(),
             start_timeout,
-            stop_timeout: *config.settings.drain + BEYOND_DRAIN,
+            stop_timeout: *config.settings.drain
+                + if self.development.is_some() { development::BEYOND_DRAIN } else { BEYOND_DRAIN },
             recycle: recycle(processes),
             ..Pool::default()
-        }
+        })
     }
 }
 
@@ -238,21 +325,13 @@ fn without_programs(source: &Value) -> Value {
     tree
 }
 
-/// The configuration of a process that has this application alone: what concerns others does not change it, nor the
-/// line that something is written in.
-fn alone(config: &Config, name: &str) -> Result<Value, BuildError> {
-    let settings = config.apps.get(name).map(|node| node.app.settings());
-    let drain = serde_json::to_value(config.settings.drain).unwrap_or_default();
-    let tree = serde_json::json!({ "drain": drain, "apps": { name: settings } });
-    serde_json::from_value(tree).map_err(|error| {
-        BuildError::new(format!("the settings of application {name} cannot be handed over")).caused_by(error)
-    })
-}
-
 /// The choice, as `hawksbill check` prints it.
 impl fmt::Display for Hosting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let workers = |processes: &Processes| serde_json::to_string(&processes.workers).unwrap_or_default();
+        let workers = |processes: &Processes| {
+            let count = serde_json::to_string(&processes.workers).unwrap_or_default();
+            if processes.preload { format!("{count}, forked from one that is preloaded") } else { count }
+        };
         match &self.shape {
             Shape::Fused(name) => {
                 let own =
@@ -260,7 +339,7 @@ impl fmt::Display for Hosting {
                 write!(f, "processes {name}: workers={} ({})", workers(&own.unwrap_or_default()), self.why)
             }
             Shape::Front => {
-                write!(f, "processes {FRONT}: workers=1 (it has the sockets: {})", self.why)?;
+                write!(f, "processes {}: workers=1 (it has the sockets: {})", self.front(), self.why)?;
                 for (name, processes) in &self.apps {
                     write!(f, "\nprocesses {name}: workers={} (behind the front)", workers(processes))?;
                 }
@@ -349,6 +428,19 @@ fn host_of(config: &Config, app: &str) -> String {
     exact.unwrap_or_else(|| "localhost".to_owned())
 }
 
-fn absolute(dir: &Path) -> String {
+pub(super) fn absolute(dir: &Path) -> String {
     std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()).display().to_string()
+}
+
+/// In which pool each application is: the one of its name, or the one of all that have none.
+pub(super) fn pools(plan: &Plan, config: &Config) -> BTreeMap<String, String> {
+    let own = |pool: &&String| {
+        let program =
+            plan.pools.get(*pool).is_some_and(|pool| pool.kind != hawksbill_supervisor::Kind::Workers);
+        program || config.apps.contains_key(*pool)
+    };
+    let shared = plan.pools.keys().find(|pool| !own(pool)).or_else(|| plan.pools.keys().next());
+    let pool = |app: &String| plan.pools.get_key_value(app).map(|(pool, _)| pool).or(shared).cloned();
+    let apps = config.apps.keys().chain(plan.pools.keys());
+    apps.filter_map(|app| Some((app.clone(), pool(app)?))).collect()
 }

@@ -1,26 +1,30 @@
 //! The configuration that is in practice, and how another one takes its place: one change after the other.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use hawksbill_core::config::{Origin, Table, Value};
 use hawksbill_core::{Address, BuildError};
-use hawksbill_supervisor::{Applied, Apply, Failure, Handle, Kind, Plan};
+use hawksbill_supervisor::{Applied, Apply, Failure, Handle, Kind};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::Hosting;
+use super::deployed::{Deploy, Deployed, Deployments, over, set};
+use super::development::{self, Broken, Wanted};
 use super::heir::{self, Estate, Upgrades};
-use super::plan::Surroundings;
-use super::private::Private;
+use super::plan::{Surroundings, pools};
+use super::private::{Dirs, Private};
 use super::ready::{Signs, Watch};
 use super::sockets::Sockets;
 use super::supervise::Supervised;
+use super::touch::{Files, Touched};
+use super::venv::with_place;
 use crate::Config;
-use crate::config::place;
 use crate::control::Trouble;
 use crate::cron::Jobs;
 
@@ -40,15 +44,11 @@ pub(crate) enum Change {
     Upgrade,
 }
 
-/// An application moves to another directory.
-pub(crate) struct Deploy {
-    pub(crate) app: String,
-    pub(crate) dir: PathBuf,
-    pub(crate) venv: Option<PathBuf>,
-    /// How long what served until now can be gone back to.
-    pub(crate) keep: Duration,
-    /// How long the new processes are watched.
-    pub(crate) probation: Duration,
+impl Change {
+    /// Whether a configuration is loaded for it. A program that takes over does that itself.
+    fn loads(&self) -> bool {
+        matches!(self, Self::Reload(_) | Self::Deploy(_))
+    }
 }
 
 /// Changes that a signal asks for; nobody waits for them.
@@ -79,9 +79,15 @@ pub(crate) struct Facts {
     /// The tree, as `hawksbill check` prints it.
     pub(crate) config: String,
     pub(crate) listen: Vec<String>,
+    /// How long it accepts after it was asked to stop.
+    #[serde(default)]
+    pub(super) drain_delay: Duration,
     /// The pool of each application, and of its own name.
     pools: BTreeMap<String, String>,
     pub(crate) upgrades: Upgrades,
+    /// Whether a status page may have something done.
+    #[serde(default)]
+    pub(crate) page_acts: bool,
 }
 
 impl Facts {
@@ -91,20 +97,12 @@ impl Facts {
     }
 }
 
-/// Where an application was deployed: lies over what the file says.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Deployed {
-    dir: PathBuf,
-    venv: Option<PathBuf>,
-}
-
-type Deployments = BTreeMap<String, Deployed>;
-
 /// A configuration without what was deployed.
 #[derive(Clone)]
 struct Base {
     tree: Value,
     dir: PathBuf,
+    files: Vec<PathBuf>,
 }
 
 /// What is known of the past, for a program that takes over.
@@ -129,13 +127,19 @@ pub(super) struct Practice<'a> {
     history: BTreeMap<(String, u64), Deployments>,
     facts: watch::Sender<Facts>,
     jobs: watch::Sender<Jobs>,
+    files: watch::Sender<Files>,
+    sources: watch::Sender<Wanted>,
+    /// In development.
+    broken: Broken,
+    /// Whether what failed may be tried again: one more application is known to be broken.
+    is_again: bool,
     began: Instant,
     /// Whether a former program's processes are to be replaced first of all.
     is_heir: bool,
 }
 
 /// What a change asks of the supervisor.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Manner {
     /// The applications whose processes are replaced in any case; all, if none is named.
     force: BTreeSet<String>,
@@ -146,11 +150,11 @@ struct Manner {
 }
 
 impl<'a> Practice<'a> {
-    pub(super) fn new(how: &'a Supervised<'a>, handle: Handle, watch: Watch) -> Self {
+    pub(super) fn new(how: &'a Supervised<'a>, handle: Handle, watch: Watch, sockets: Sockets) -> Self {
         Self {
             how,
             handle,
-            sockets: Sockets::default(),
+            sockets,
             private: Private::default(),
             watch,
             base: None,
@@ -158,23 +162,28 @@ impl<'a> Practice<'a> {
             history: BTreeMap::new(),
             facts: watch::Sender::new(Facts::default()),
             jobs: watch::Sender::new(Jobs::default()),
+            files: watch::Sender::new(Files::default()),
+            sources: watch::Sender::new(Wanted::counting(how.counted.clone())),
+            broken: Broken::new(),
+            is_again: false,
             began: Instant::now(),
             is_heir: false,
         }
     }
 
     /// Goes on where a former program was: its processes serve.
-    pub(super) fn resume(&mut self, estate: Estate, sockets: Sockets) -> Result<(), String> {
+    pub(super) fn resume(&mut self, estate: Estate) -> Result<(), String> {
         self.began = estate.began();
         self.is_heir = true;
-        self.sockets = sockets;
         self.private = Private::take_over(estate.private);
         let Practised { base, deployed, history, facts } = estate.practised;
         let strange = |error: serde_json::Error| {
             format!("the configuration that the former program has left is not understood: {error}")
         };
         self.base = match base {
-            Some((tree, dir)) => Some(Base { tree: Value::carried(&tree).map_err(strange)?, dir }),
+            Some((tree, dir)) => {
+                Some(Base { tree: Value::carried(&tree).map_err(strange)?, dir, files: Vec::new() })
+            }
             None => None,
         };
         self.deployed = deployed;
@@ -187,6 +196,7 @@ impl<'a> Practice<'a> {
             former.and_then(|config| Shown::of(config).map_err(|error| Trouble::unfit(error.to_string())));
         if let Ok(Shown { config, hosting, .. }) = former {
             self.watch.replace(Signs::of(&config));
+            self.files.send_replace(Files::of(&config));
             self.jobs.send_replace(hosting.jobs());
         }
         Ok(())
@@ -207,7 +217,7 @@ impl<'a> Practice<'a> {
                 .collect(),
             facts: self.facts.borrow().clone(),
         };
-        let estate = Estate::new(self.sockets.kept(), self.private.dirs(), practised, self.began);
+        let estate = Estate::new(&self.sockets, self.private.dirs(), practised, self.began);
         let note = match serde_json::to_value(&estate) {
             Ok(note) => note,
             Err(error) => return Trouble::unfit(format!("what is known cannot be handed over: {error}")),
@@ -224,13 +234,18 @@ impl<'a> Practice<'a> {
     async fn inherit(&mut self) {
         let why = format!("hawksbill {} has taken over", crate::VERSION);
         tracing::info!(target: "hawksbill::server", "{why}: loading the configuration and starting new processes");
-        let manner = Manner { whole: true, probation: PROBATION, ..Manner::default() };
-        let error = told(self.reload(manner).await).err();
+        let manner = Manner { whole: true, probation: self.probation(), ..Manner::default() };
+        let error = told(self.reload(manner).await, Instant::now()).err();
         let error = error.map(|trouble| trouble.text().to_owned());
         self.facts.send_modify(|facts| {
             facts.upgrades = Upgrades { count: facts.upgrades.count.saturating_add(1), error };
         });
         self.is_heir = false;
+    }
+
+    /// Who edits an application wants to see the change, and mends what is wrong with it.
+    fn probation(&self) -> Duration {
+        if self.how.development { Duration::ZERO } else { PROBATION }
     }
 
     pub(super) fn facts(&self) -> watch::Receiver<Facts> {
@@ -242,25 +257,46 @@ impl<'a> Practice<'a> {
         self.jobs.subscribe()
     }
 
+    /// What is touched to ask for a reload.
+    pub(super) fn files(&self) -> watch::Receiver<Files> {
+        self.files.subscribe()
+    }
+
+    /// What is edited, in development.
+    pub(super) fn sources(&self) -> watch::Receiver<Wanted> {
+        self.sources.subscribe()
+    }
+
+    /// Where the sockets between the front and the applications are.
+    pub(super) fn private(&self) -> watch::Receiver<Dirs> {
+        self.private.watch()
+    }
+
     pub(super) fn addresses(&self) -> Vec<Address> {
         self.sockets.addresses()
     }
 
     /// The first configuration.
     pub(super) async fn start(&mut self, config: Config) -> Result<(), String> {
-        let base = Base::of(&config);
-        let applied = self.apply(config, Manner::default()).await;
+        let mut base = Base::of(&config);
+        let mut applied = self.apply(config, Manner::default()).await;
+        while applied.is_err() && std::mem::take(&mut self.is_again) {
+            let config = (self.how.read)()?;
+            base = Base::of(&config);
+            applied = self.apply(config, Manner::default()).await;
+        }
         let applied = applied.map_err(|trouble| trouble.text().to_owned())?;
         self.base = base;
         self.remember(Deployments::new(), &applied);
         Ok(())
     }
 
-    /// Makes the changes that are asked for, and reloads when told to, for ever. `around` is told when a change begins and
-    /// when it is over.
+    /// Makes the changes that are asked for, and reloads when told to, for ever. `around` is told when a configuration
+    /// begins to be loaded and when that is over.
     pub(super) async fn obey(
         &mut self,
         mut requests: mpsc::Receiver<Request>,
+        mut touches: mpsc::Receiver<Touched>,
         signals: &Asking,
         around: impl Fn(bool),
     ) {
@@ -270,39 +306,44 @@ impl<'a> Practice<'a> {
             around(false);
         }
         loop {
-            tokio::select! {
-                Some(Request { change, reply }) = requests.recv() => {
-                    around(true);
-                    let answer = self.make(change, "asked to").await;
-                    around(false);
-                    // Who asked may have left.
-                    let _ = reply.send(answer);
-                }
-                (change, why) = signals.next() => {
-                    around(true);
-                    // A failure is in the log.
-                    let _ = self.make(change, why).await;
-                    around(false);
-                }
+            let (change, why, reply) = tokio::select! {
+                Some(Request { change, reply }) = requests.recv() => (change, Cow::Borrowed("asked to"), Some(reply)),
+                Some(Touched { apps, what }) = touches.recv() => (Change::Reload(apps), Cow::Owned(what), None),
+                (change, why) = signals.next() => (change, Cow::Borrowed(why), None),
+            };
+            let loads = change.loads();
+            if loads {
+                around(true);
+            }
+            let answer = self.make(change, &why).await;
+            if loads {
+                around(false);
+            }
+            // Who asked may have left. A failure is in the log.
+            if let Some(reply) = reply {
+                let _ = reply.send(answer);
             }
         }
     }
 
     async fn make(&mut self, change: Change, why: &str) -> Result<serde_json::Value, Trouble> {
+        let began = Instant::now();
         match change {
             Change::Reload(apps) => {
                 let names = apps.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
                 let what = if names.is_empty() { "the applications" } else { &names };
                 tracing::info!(target: "hawksbill::server", "{why}: loading the configuration and {what} again");
-                let manner = Manner { force: apps, probation: PROBATION, ..Manner::default() };
-                let applied = self.reload(manner).await;
-                told(applied)
+                let manner = Manner { force: apps, probation: self.probation(), ..Manner::default() };
+                // What has changed may be mended.
+                self.broken.retain(|app, _| !manner.force.is_empty() && !manner.force.contains(app));
+                let applied = self.reload_until_known(manner).await;
+                told(applied, began)
             }
             Change::Deploy(deploy) => {
                 let (app, dir) = (&deploy.app, deploy.dir.display());
                 tracing::info!(target: "hawksbill::server", "{why}: {app} moves to {dir}");
                 let applied = self.deploy(deploy).await;
-                told(applied)
+                told(applied, began)
             }
             Change::Scale(app, workers) => {
                 self.scale(&app, workers).await.map(|()| json!({ "workers": workers }))
@@ -319,8 +360,31 @@ impl<'a> Practice<'a> {
         }
     }
 
+    /// Reloads. In development once more where it is known by now that an application cannot be started, and where its
+    /// former worker was in its way.
+    async fn reload_until_known(&mut self, manner: Manner) -> Result<Applied, Trouble> {
+        let mut tries = if self.how.development { development::TRIES } else { 0 };
+        loop {
+            let applied = self.reload(manner.clone()).await;
+            let again = match &applied {
+                Ok(done) => development::is_in_the_way(&self.handle, done.generation, &mut tries).await,
+                Err(_) => std::mem::take(&mut self.is_again),
+            };
+            if !again {
+                return applied;
+            }
+        }
+    }
+
     async fn reload(&mut self, manner: Manner) -> Result<Applied, Trouble> {
-        let mut config = (self.how.read)().map_err(Trouble::unfit)?;
+        let mut config = match ((self.how.read)(), &self.base) {
+            // What is being written may not even look like an application for the moment.
+            (Err(error), Some(base)) if self.how.development && !manner.force.is_empty() => {
+                tracing::warn!(target: "hawksbill::server", "the configuration before is kept: {error}");
+                self.read(base, Table::new())?
+            }
+            (config, _) => config.map_err(Trouble::unfit)?,
+        };
         let base = Base::of(&config);
         let mut deployed = self.deployed.clone();
         deployed.retain(|app, _| config.apps.contains_key(app));
@@ -409,6 +473,7 @@ impl<'a> Practice<'a> {
         tree.overlay(Value::from(over));
         let config = Config::from_value(tree, &base.dir, self.how.registry).and_then(|mut config| {
             config.listen_somewhere(crate::cli::DEFAULT_LISTEN)?;
+            config.files.clone_from(&base.files);
             Ok(config)
         });
         config.map_err(|error| Trouble::unfit(error.to_string()))
@@ -417,12 +482,23 @@ impl<'a> Practice<'a> {
     /// Puts a configuration into practice, beside the one that serves.
     async fn apply(&mut self, config: Config, manner: Manner) -> Result<Applied, Trouble> {
         let failed = |error: BuildError| Trouble::unfit(error.to_string());
+        let mut config = config;
+        let development = self.how.development;
+        if development {
+            development::adapt(&mut config);
+            self.sources.send_modify(|wanted| *wanted = Wanted::of(&config, wanted));
+        }
         let Shown { config, hosting, text } = Shown::of(config).map_err(failed)?;
         let next = self.sockets.next(config.sockets()).map_err(failed)?;
         let (opened, descriptors, names) = next.split();
-        let around = Surroundings { program: &self.how.program, sockets: names, private: &mut self.private };
+        let around = Surroundings {
+            program: &self.how.program,
+            sockets: names,
+            private: &mut self.private,
+            development: development.then_some(&self.broken),
+        };
         let plan = hosting.plan(&config, around).map_err(failed)?;
-        let pools = pools(&plan, &config);
+        let (pools, drain_delay) = (pools(&plan, &config), *config.settings.drain_delay);
         let Manner { force, whole, keep, probation } = manner;
         // The supervisor cannot see whether the code has changed.
         let force = if whole {
@@ -438,17 +514,36 @@ impl<'a> Practice<'a> {
         let apply = Apply { plan, descriptors, force, keep, probation };
         let failed =
             |failure| Trouble::failed(StatusCode::UNPROCESSABLE_ENTITY, with_place(failure, &config));
+        // What is touched from now on is not in what is loaded now.
+        let files = Files::of(&config);
         let former = self.watch.replace(Signs::of(&config));
         let applied = self.handle.apply(apply).await.map_err(|failure| {
             self.watch.replace(former);
+            if development {
+                self.is_again = self.note_broken(&failure, &config);
+            }
             failed(failure)
         })?;
+        if development && let Some(status) = self.handle.status().await {
+            self.sources.send_if_modified(|wanted| wanted.imported(&status));
+        }
         self.sockets.take_over(opened);
         self.jobs.send_replace(hosting.jobs());
+        self.files.send_replace(files);
         let listen = self.sockets.addresses().iter().map(crate::cli::url).collect();
         let upgrades = self.facts.borrow().upgrades.clone();
-        self.facts.send_replace(Facts { config: text, listen, pools, upgrades });
+        let page_acts = super::pages::may_act(&config);
+        self.facts.send_replace(Facts { config: text, listen, drain_delay, pools, upgrades, page_acts });
         Ok(applied)
+    }
+
+    /// Keeps in mind that the processes of an application die when it is started. False if that is nothing new.
+    fn note_broken(&mut self, failure: &Failure, config: &Config) -> bool {
+        let app = failure.pool.as_ref().filter(|pool| config.apps.contains_key(*pool));
+        let Some(app) = app.filter(|app| !self.broken.contains_key(*app)) else { return false };
+        tracing::error!(target: "hawksbill::server", "{app} does not start; that is answered until it is mended: {}", failure.reason);
+        self.broken.insert(app.clone(), failure.to_string());
+        true
     }
 
     fn remember(&mut self, deployed: Deployments, applied: &Applied) {
@@ -481,29 +576,19 @@ impl Shown {
     }
 }
 
-/// A worker that hosts one application does not know where that is configured; what it says of it gets its place here.
-fn with_place(mut failure: Failure, config: &Config) -> Failure {
-    let placed = failure.pool.as_ref().zip(failure.message.as_ref()).and_then(|(pool, message)| {
-        let (key, node) = (format!("apps.{pool}"), config.apps.get(pool)?);
-        let rest = message.strip_prefix(&key)?;
-        Some(place(&node.origin, &key) + rest)
-    });
-    failure.message = placed.or(failure.message);
-    failure
-}
-
 impl Base {
     fn of(config: &Config) -> Option<Self> {
         let absolute = std::path::absolute(&config.dir).unwrap_or_else(|_| config.dir.clone());
-        Some(Self { tree: config.source.clone()?, dir: absolute })
+        Some(Self { tree: config.source.clone()?, dir: absolute, files: config.files.clone() })
     }
 }
 
 /// Tells in the log how a change went.
-fn told(applied: Result<Applied, Trouble>) -> Result<serde_json::Value, Trouble> {
+fn told(applied: Result<Applied, Trouble>, began: Instant) -> Result<serde_json::Value, Trouble> {
     match applied {
         Ok(Applied { generation, pools, failing }) => {
-            tracing::info!(target: "hawksbill::server", "the new generation serves");
+            let after = began.elapsed().as_millis();
+            tracing::info!(target: "hawksbill::server", "the new generation serves, {after} ms after it was asked for");
             Ok(json!({ "generation": generation, "pools": pools, "failing": failing }))
         }
         Err(trouble) => {
@@ -511,58 +596,5 @@ fn told(applied: Result<Applied, Trouble>) -> Result<serde_json::Value, Trouble>
             tracing::error!(target: "hawksbill::server", "the old generation goes on, since the new one failed: {said}");
             Err(trouble)
         }
-    }
-}
-
-/// What was deployed, as a tree.
-fn over(deployed: &Deployments) -> Table {
-    let mut tree = Table::new();
-    let path = |path: &Path| Value::string(path.display().to_string(), Origin::named("deploy"));
-    for (app, Deployed { dir, venv }) in deployed {
-        set(&mut tree, app, "dir", path(dir));
-        if let Some(venv) = venv {
-            set(&mut tree, app, "venv", path(venv));
-        }
-    }
-    tree
-}
-
-/// Sets a key of an application.
-fn set(tree: &mut Table, app: &str, key: &str, value: Value) {
-    let mut under = Value::from(std::mem::take(tree));
-    let origin = value.origin.clone();
-    let entry = Table::from_iter([(key, value)]);
-    let apps = Table::from_iter([(app, Value::from(entry))]);
-    under.overlay(Value::from(Table::from_iter([("apps", Value::from(apps))])).with_origin(&origin));
-    *tree = under.into_table().unwrap_or_default();
-}
-
-/// In which pool each application is: the one of its name, or the one of all that have none.
-fn pools(plan: &Plan, config: &Config) -> BTreeMap<String, String> {
-    let own = |pool: &&String| {
-        let program = plan.pools.get(*pool).is_some_and(|pool| pool.kind != Kind::Workers);
-        program || config.apps.contains_key(*pool)
-    };
-    let shared = plan.pools.keys().find(|pool| !own(pool)).or_else(|| plan.pools.keys().next());
-    let pool = |app: &String| plan.pools.get_key_value(app).map(|(pool, _)| pool).or(shared).cloned();
-    let apps = config.apps.keys().chain(plan.pools.keys());
-    apps.filter_map(|app| Some((app.clone(), pool(app)?))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_deployed_lies_over_the_rest() {
-        let at = |dir: &str, venv: Option<&str>| Deployed { dir: dir.into(), venv: venv.map(PathBuf::from) };
-        let deployed = Deployments::from([("a".into(), at("/x", None)), ("b".into(), at("/y", Some("/v")))]);
-        let mut tree = over(&deployed);
-        set(&mut tree, "a", "workers", Value::from(3));
-        let tree = Value::from(tree);
-        assert_eq!(tree.at(&["apps", "a", "dir"]), Some(&Value::from("/x")));
-        assert_eq!(tree.at(&["apps", "a", "workers"]), Some(&Value::from(3)));
-        assert_eq!(tree.at(&["apps", "a", "venv"]), None);
-        assert_eq!(tree.at(&["apps", "b", "venv"]), Some(&Value::from("/v")));
     }
 }

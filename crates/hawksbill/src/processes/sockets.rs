@@ -1,6 +1,6 @@
 //! The listening sockets: opened by the supervisor once, inherited by every worker.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::os::fd::OwnedFd;
 
@@ -11,18 +11,35 @@ use hawksbill_supervisor::Descriptors;
 use hawksbill_supervisor::child::Child;
 use serde::{Deserialize, Serialize};
 
+use super::passed::{Label, Passed};
+
 /// The sockets of the configuration that is in force.
 #[derive(Default)]
-pub(super) struct Sockets(Vec<(Listen, Listener)>);
+pub(super) struct Sockets {
+    open: Vec<Open>,
+    /// What a service manager has opened. Kept in any case: while it listens, nobody else can.
+    passed: Vec<Passed>,
+}
+
+/// One place of the configuration.
+struct Open {
+    listen: Listen,
+    listener: Listener,
+    /// The sockets of the service manager that it consists of; none, if it was bound here.
+    passed: Vec<Label>,
+}
 
 /// The sockets as a program that takes over finds them: how the configuration calls each, and how many there are.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Kept(Vec<(String, usize)>);
 
+/// Which of them are a service manager's. Of what is not here the files are this program's.
+pub(super) type KeptPassed = BTreeMap<String, Vec<Label>>;
+
 /// The sockets of the configuration that is to come.
 pub(super) struct Next {
     /// Only those that were not open before.
-    opened: Vec<(Listen, Listener)>,
+    opened: Vec<Open>,
     wanted: Vec<Listen>,
     /// The same ones, for the workers.
     pub(super) descriptors: Descriptors,
@@ -31,75 +48,98 @@ pub(super) struct Next {
 }
 
 impl Sockets {
-    /// Those of a former program. The files of Unix sockets are removed at the end of this one.
+    /// None but those that a service manager has passed.
+    pub(super) fn passed(descriptors: Descriptors) -> Result<Self, String> {
+        Ok(Self { open: Vec::new(), passed: Passed::all(descriptors)? })
+    }
+
+    /// Those of a former program. The files of Unix sockets that it made are removed at the end of this one.
     pub(super) fn resume(
         kept: Kept,
+        mut kept_passed: KeptPassed,
         find: impl Fn(&str) -> Option<OwnedFd>,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let mut all = Vec::new();
+        let (mut open, mut all_passed) = (Vec::new(), Vec::new());
         for (text, count) in kept.0 {
             let listen: Listen = text.parse()?;
             let descriptors: Vec<_> = (0..count).map_while(|index| find(&name(&listen, index))).collect();
             if descriptors.len() < count {
                 return Err(format!("the socket {text} was not handed over").into());
             }
+            let passed = kept_passed.remove(&text).unwrap_or_default();
+            for (label, descriptor) in passed.iter().zip(&descriptors) {
+                let listener = Listener::from_descriptors([descriptor.try_clone()?])?;
+                all_passed.push(Passed::again(label.clone(), listener));
+            }
             let mut listener = Listener::from_descriptors(descriptors)?;
-            if let Listen::Unix(_) = listen {
+            if matches!(listen, Listen::Unix(_)) && passed.is_empty() {
                 listener.own_files();
             }
-            all.push((listen, listener));
+            open.push(Open { listen, listener, passed });
         }
-        Ok(Self(all))
+        Ok(Self { open, passed: all_passed })
     }
 
     /// For a program that takes over.
-    pub(super) fn kept(&self) -> Kept {
-        Kept(
-            self.0
-                .iter()
-                .map(|(listen, listener)| (listen.to_string(), listener.addresses().len()))
-                .collect(),
-        )
+    pub(super) fn kept(&self) -> (Kept, KeptPassed) {
+        let all = self.open.iter().map(|open| (open.listen.to_string(), open.listener.addresses().len()));
+        let passed = self.open.iter().filter(|open| !open.passed.is_empty());
+        let passed = passed.map(|open| (open.listen.to_string(), open.passed.clone()));
+        (Kept(all.collect()), passed.collect())
     }
 
     /// Opens what is not open yet. Nothing changes until the result is [taken over](Self::take_over).
     pub(super) fn next(&self, wanted: Vec<Listen>) -> Result<Next, BuildError> {
         let failed = |error: &dyn std::fmt::Display| BuildError::new(error.to_string()).within("listen");
+        let mut all_passed: Vec<Vec<&Passed>> = wanted.iter().map(|_| Vec::new()).collect();
+        for passed in &self.passed {
+            let place = passed.place(&wanted).map_err(|error| error.within("listen"))?;
+            all_passed.get_mut(place).into_iter().for_each(|there| there.push(passed));
+        }
         let mut next =
             Next { opened: Vec::new(), wanted, descriptors: Descriptors::new(), names: BTreeSet::new() };
-        for listen in &next.wanted {
-            let known = self.0.iter().find(|(known, _)| known == listen);
-            if let Some((_, listener)) = known {
-                next.names.extend((0..listener.addresses().len()).map(|index| name(listen, index)));
+        for (listen, passed) in next.wanted.iter().zip(all_passed) {
+            let labels: Vec<Label> = passed.iter().map(|passed| passed.label.clone()).collect();
+            if let Some(known) = self.open.iter().find(|known| known.listen == *listen) {
+                if known.passed != labels {
+                    return Err(failed(&format_args!(
+                        "{listen} would stand for other sockets of the service manager than now; restart Hawksbill to change that"
+                    )));
+                }
+                next.names.extend((0..known.listener.addresses().len()).map(|index| name(listen, index)));
                 continue;
             }
-            let listener = Listener::bind(listen).map_err(|error| failed(&error))?;
+            let listener = if passed.is_empty() {
+                Listener::bind(listen).map_err(|error| failed(&error))?
+            } else {
+                Passed::listener(&passed).map_err(|error| error.within("listen"))?
+            };
             let descriptors = listener.descriptors().map_err(|error| failed(&error))?;
             for (index, descriptor) in descriptors.into_iter().enumerate() {
                 next.names.insert(name(listen, index));
                 next.descriptors.insert(name(listen, index), descriptor);
             }
-            next.opened.push((listen.clone(), listener));
+            next.opened.push(Open { listen: listen.clone(), listener, passed: labels });
         }
         Ok(next)
     }
 
     /// The new configuration is in force: what it does not name is closed.
     pub(super) fn take_over(&mut self, opened: Opened) {
-        self.0.extend(opened.opened);
-        self.0.retain(|(listen, _)| opened.wanted.contains(listen));
+        self.open.extend(opened.opened);
+        self.open.retain(|open| opened.wanted.contains(&open.listen));
     }
 
     /// Where they are, in the order of the configuration.
     pub(super) fn addresses(&self) -> Vec<Address> {
-        let bound = self.0.iter().flat_map(|(_, listener)| listener.addresses());
+        let bound = self.open.iter().flat_map(|open| open.listener.addresses());
         bound.map(|bound| bound.address().clone()).collect()
     }
 }
 
 /// What is left of [`Next`] once the workers have their part.
 pub(super) struct Opened {
-    opened: Vec<(Listen, Listener)>,
+    opened: Vec<Open>,
     wanted: Vec<Listen>,
 }
 

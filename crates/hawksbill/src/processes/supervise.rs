@@ -4,23 +4,32 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use hawksbill_core::{Address, Registry};
-use hawksbill_supervisor::systemd::Notifier;
+use hawksbill_supervisor::systemd::{self, Notifier};
 use hawksbill_supervisor::{Descriptors, Event, Handle, Of, Received, Resume, Settings, Signals, Supervisor};
+use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
 
+use super::development::{self, Counted, Modes};
 use super::heir::Estate;
+use super::pages::{self, Pages};
 use super::practice::{Asking, Practice};
+use super::private;
 use super::ready::{self, Watch};
 use super::sockets::Sockets;
+use super::{CLOSING, Facts, touch};
 use crate::config::LogLevel;
-use crate::control::{Api, Control, Subject};
-use crate::cron::{self, Board};
+use crate::control::{Api, Control, Lookout, Subject};
+use crate::cron::{self, Board, Past};
 use crate::{Config, log};
 
 /// How many requests of the control socket may wait.
 const WAITING: usize = 16;
+
+/// Makes the screen of the start, for the addresses that were really bound.
+pub(crate) type AtStart = Box<dyn Fn(&[Address]) -> String>;
 
 /// What the command line gives.
 pub(crate) struct Supervised<'a> {
@@ -33,8 +42,12 @@ pub(crate) struct Supervised<'a> {
     pub(crate) registry: &'a Registry,
     /// Reads the configuration again, for a reload.
     pub(crate) read: &'a dyn Fn() -> Result<Config, String>,
-    /// What a person sees when the gateway serves at these addresses.
-    pub(crate) screen: Box<dyn Fn(&[Address]) -> String>,
+    /// What a person sees when the gateway serves at these addresses, if anything.
+    pub(crate) screen: Option<AtStart>,
+    /// Whether somebody edits the applications.
+    pub(crate) development: bool,
+    /// What counts as a change then.
+    pub(crate) counted: Counted,
 }
 
 /// Runs a configuration in processes of its own until a signal ends it.
@@ -48,60 +61,68 @@ pub(crate) fn supervise(config: Config, how: Supervised<'_>, resume: Option<Resu
         let signals = Signals::new().map_err(|error| format!("cannot receive signals: {error}"))?;
         let control = Control::open(&config.settings.control, &how.subject, &config.dir)?;
         let (watch, seen) = Watch::new();
-        let settings = Settings { lines: Some(watch.lines()), ..Settings::default() };
-        let estate = resume.as_ref().map(Estate::of).transpose()?;
+        let (wishes, wished) = mpsc::channel(pages::WAITING);
+        let settings = Settings { lines: Some(watch.lines()), wishes: Some(wishes), ..Settings::default() };
+        let mut estate = resume.as_ref().map(Estate::of).transpose()?;
         let supervisor = match resume {
             Some(resume) => Supervisor::resume(settings, resume),
             None => Supervisor::new(settings, Descriptors::new()),
         };
         let (supervisor, handle) =
             supervisor.map_err(|error| format!("cannot look after processes: {error}"))?;
-        let mut practice = Practice::new(&how, handle.clone(), watch.clone());
+        let sockets = open(estate.as_mut(), &supervisor)?;
+        let mut practice = Practice::new(&how, handle.clone(), watch.clone(), sockets);
         let config = match estate {
-            Some(mut estate) => {
-                let kept = std::mem::take(&mut estate.sockets);
-                let sockets = Sockets::resume(kept, |name| supervisor.descriptor(name));
-                let sockets = sockets.map_err(|error| format!("cannot take over: {error}"))?;
-                practice.resume(estate, sockets)?;
-                None
-            }
+            Some(estate) => practice.resume(estate).map(|()| None)?,
             None => Some(config),
         };
         let supervisor = tokio::spawn(supervisor.run());
-        let telling = tokio::spawn(tell(handle.events()));
-        let looking = tokio::spawn(ready::look(watch, seen, handle.clone()));
+        // They end with this set.
+        let mut beside = JoinSet::new();
+        let modes = how.development.then(Modes::of_terminal).flatten();
+        beside.spawn(tell(handle.events(), modes));
+        beside.spawn(ready::look(watch, seen, handle.clone()));
         let board = Board::default();
-        let timing = tokio::spawn(cron::keep(practice.jobs(), handle.clone(), board.clone()));
+        beside.spawn(cron::keep(practice.jobs(), handle.clone(), board.clone(), Past::of(&how.subject)));
+        beside.spawn(private::tidy(practice.private(), handle.clone()));
+        let (touches, touched) = mpsc::channel(1);
+        if how.development {
+            beside.spawn(development::keep(practice.sources(), touches.clone()));
+        }
+        beside.spawn(touch::keep(practice.files(), touches));
         let (changes, requests) = mpsc::channel(WAITING);
         let (stops, stop) = mpsc::channel(WAITING);
         let level = watch::Sender::new(None);
-        let keeping = tokio::spawn(keep_level(handle.clone(), level.subscribe()));
+        beside.spawn(keep_level(handle.clone(), level.subscribe()));
+        let (serves, facts) = (how.subject.to_string(), practice.facts());
+        let began = practice.began();
+        let lookout = Lookout::new(handle.clone(), began, &serves, facts.clone());
+        let api = Api { handle: handle.clone(), began, serves, facts, changes, stops, level, board, lookout };
+        beside.spawn(Pages::of(&api).keep(wished));
         if let Some(control) = &control {
-            let (serves, facts) = (how.subject.to_string(), practice.facts());
-            let api = Api {
-                handle: handle.clone(),
-                began: practice.began(),
-                serves,
-                facts,
-                changes,
-                stops,
-                level,
-                board,
-            };
             control.serve(api.turtle()).map_err(|error| format!("cannot listen for commands: {error}"))?;
         }
         let mut gateway =
             Running { how: &how, handle, signals, stop, supervisor, notifier: Notifier::from_environment() };
-        let ended = gateway.run(config, practice, requests).await;
+        let ended = gateway.run(config, practice, requests, touched).await;
         if let Some(control) = control {
             control.end().await;
         }
-        telling.abort();
-        keeping.abort();
-        looking.abort();
-        timing.abort();
         ended
     })
+}
+
+/// The sockets that are open already: a former program's, or else what a service manager passes. Of that one a former program
+/// has taken its part.
+fn open(estate: Option<&mut Estate>, supervisor: &Supervisor) -> Result<Sockets, String> {
+    let Some(estate) = estate else {
+        let passed = systemd::sockets().map_err(|error| error.to_string());
+        let sockets = passed.and_then(Sockets::passed);
+        return sockets.map_err(|error| format!("cannot use what the service manager passes: {error}"));
+    };
+    let (kept, passed) = (std::mem::take(&mut estate.sockets), std::mem::take(&mut estate.passed));
+    let sockets = Sockets::resume(kept, passed, |name| supervisor.descriptor(name));
+    sockets.map_err(|error| format!("cannot take over: {error}"))
 }
 
 struct Running<'a> {
@@ -127,6 +148,7 @@ impl Running<'_> {
         config: Option<Config>,
         mut practice: Practice<'_>,
         requests: mpsc::Receiver<super::Request>,
+        touched: mpsc::Receiver<touch::Touched>,
     ) -> Result<(), String> {
         if let Some(config) = config {
             let started = tokio::select! {
@@ -134,6 +156,7 @@ impl Running<'_> {
                 name = self.ending() => Err(format!("{name} before the applications had started")),
             };
             if let Err(error) = started {
+                self.notifier.stopping();
                 self.handle.stop(false).await;
                 return Err(error);
             }
@@ -141,10 +164,12 @@ impl Running<'_> {
         }
         let asking = Asking::default();
         let notifier = std::mem::take(&mut self.notifier);
+        let facts = practice.facts();
         let around = |begins: bool| if begins { notifier.reloading() } else { notifier.ready("serving") };
         tokio::select! {
-            () = practice.obey(requests, &asking, around) => {}
-            () = self.until_ended(&asking, &notifier) => {}
+            () = practice.obey(requests, touched, &asking, around) => {}
+            () = stay_alive(self.handle.clone(), &notifier) => {}
+            () = self.until_ended(&asking, &notifier, facts) => {}
         }
         Ok(())
     }
@@ -159,35 +184,36 @@ impl Running<'_> {
     }
 
     fn say_ready(&self, addresses: &[Address]) {
-        let mut stderr = io::stderr();
-        for address in addresses {
-            let _ = writeln!(stderr, "hawksbill: listening on {}", crate::cli::url(address));
+        if let Some(screen) = &self.how.screen {
+            let mut stderr = io::stderr();
+            for address in addresses {
+                let _ = writeln!(stderr, "hawksbill: listening on {}", crate::cli::url(address));
+            }
+            let _ = stderr.write_all(screen(addresses).as_bytes());
         }
-        let _ = stderr.write_all((self.how.screen)(addresses).as_bytes());
         self.notifier.ready("serving");
     }
 
-    async fn until_ended(&mut self, asking: &Asking, notifier: &Notifier) {
+    async fn until_ended(&mut self, asking: &Asking, notifier: &Notifier, facts: watch::Receiver<Facts>) {
         let mut ending = false;
-        let watchdog = notifier.watchdog();
-        let mut alive = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3600)));
         loop {
             let handle = self.handle.clone();
             tokio::select! {
                 biased;
                 _ = &mut self.supervisor => return,
-                _ = alive.tick() => {
-                    if handle.status().await.is_some() {
-                        notifier.alive();
-                    }
-                }
                 word = word(&mut self.signals, &mut self.stop) => match word {
                     Word::End(name, drain) => {
                         if !ending {
                             notifier.stopping();
                         }
                         let again = if ending { " again" } else { "" };
-                        end(handle, &format!("{name}{again}"), drain && !ending);
+                        let how = (drain && !ending).then(|| facts.borrow().drain_delay);
+                        end(handle, format!("{name}{again}"), how);
+                        ending = true;
+                    }
+                    // There are no hangups of a terminal that is there.
+                    Word::Reload if self.how.development && development::is_hung_up() => {
+                        end(handle, "the terminal was closed".to_owned(), None);
                         ending = true;
                     }
                     Word::Reload => asking.reload.notify_one(),
@@ -198,13 +224,41 @@ impl Running<'_> {
     }
 }
 
-fn end(handle: Handle, name: &str, drain: bool) {
-    if drain {
-        tracing::info!(target: "hawksbill::server", "{name}: no new connections, finishing the requests under way");
-    } else {
-        tracing::warn!(target: "hawksbill::server", "{name}: connections are cut now");
+/// Tells the service manager that the supervisor answers, as often as it wants to hear it; for ever.
+async fn stay_alive(handle: Handle, notifier: &Notifier) {
+    if let Some(often) = notifier.watchdog() {
+        let mut next = tokio::time::interval(often);
+        next.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            next.tick().await;
+            if handle.status().await.is_none() {
+                break;
+            }
+            notifier.alive();
+        }
     }
-    tokio::spawn(async move { handle.stop(drain).await });
+    std::future::pending::<()>().await;
+}
+
+/// Ends everything, at once or after this time in which it goes on accepting, by a drain.
+fn end(handle: Handle, name: String, drain: Option<Duration>) {
+    tokio::spawn(async move {
+        let Some(delay) = drain else {
+            tracing::warn!(target: "hawksbill::server", "{name}: connections are cut now");
+            return handle.stop(false).await;
+        };
+        if !delay.is_zero() {
+            tracing::info!(target: "hawksbill::server", "{name}: not ready any more, new connections for another {delay:?}");
+            let pools = handle.status().await.map(|status| status.pools).unwrap_or_default();
+            for pool in pools.into_keys() {
+                // One that is gone by now need not know.
+                let _ = handle.tell(pool, json!(CLOSING)).await;
+            }
+            tokio::time::sleep(delay).await;
+        }
+        tracing::info!(target: "hawksbill::server", "{name}: no new connections, finishing the requests under way");
+        handle.stop(true).await;
+    });
 }
 
 /// What ends or changes the gateway next.
@@ -243,10 +297,15 @@ async fn keep_level(handle: Handle, mut level: watch::Receiver<Option<LogLevel>>
 }
 
 /// Tells people what happens to processes.
-async fn tell(mut events: broadcast::Receiver<Event>) {
+async fn tell(mut events: broadcast::Receiver<Event>, modes: Option<Modes>) {
     loop {
         match events.recv().await {
-            Ok(event) => tell_one(&event),
+            Ok(event) => {
+                if let (Event::Ended { .. }, Some(modes)) = (&event, &modes) {
+                    modes.restore();
+                }
+                tell_one(&event);
+            }
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
@@ -256,7 +315,7 @@ async fn tell(mut events: broadcast::Receiver<Event>) {
 fn tell_one(event: &Event) {
     let process = |of: &Of| format!("{}: process {}", of.pool, of.process);
     match event {
-        Event::Ended { of, exit, expected: false, message } => {
+        Event::Ended { of, exit, expected: false, answered: false, message } => {
             let message = message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
             tracing::error!(target: "hawksbill::supervisor", "{} ended unasked, {exit}{message}", process(of));
         }
