@@ -16,7 +16,10 @@ The same words as in ``hawksbill.toml``, as Python::
 from __future__ import annotations
 
 from ._core import ClientDisconnected, ConfigError, StartError, __version__
-from ._gateway import Application, Gateway, Running, Setting, Site
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._gateway import Application, Gateway, Running, Setting, Site
 
 __all__ = [
     "Application",
@@ -29,3 +32,19 @@ __all__ = [
     "StartError",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Give what the module of :class:`Gateway` defines.
+
+    The command needs nothing of it, and its processes neither the memory nor the time that asyncio takes.
+    """
+    if name in __all__:
+        from . import _gateway
+
+        return getattr(_gateway, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

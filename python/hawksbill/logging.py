@@ -32,5 +32,6 @@ class RequestId(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = request_id() or "-"
+        # A record of the gateway itself, in a program that has one inside, knows its own.
+        record.request_id = request_id() or getattr(record, "request_id", None) or "-"
         return True
