@@ -2,10 +2,11 @@
 
 use std::hint::black_box;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
-use hawksbill_core::{Body, Turtle};
+use hawksbill_core::{Body, Builder, Turtle};
 use http::{Request, Response};
 use tower::layer::{layer_fn, util::Stack};
 use tower::{Layer, Service};
@@ -78,5 +79,34 @@ fn stacks(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, stacks);
+/// What it costs to be counted; one alone, and two threads at the same meter.
+fn meters(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("meter");
+    let builder = Builder::new("/");
+    let metered = page().metered(builder.vitals().meter("example.com", "shop"));
+    for (what, turtle) in [("without", page()), ("with", metered)] {
+        for threads in [1, 2] {
+            group.bench_function(BenchmarkId::new(what, threads), |bench| {
+                bench.iter_custom(|times| ask_at_once(&turtle, threads, times));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn ask_at_once(turtle: &Turtle, threads: usize, times: u64) -> Duration {
+    let ask = || {
+        let began = Instant::now();
+        for _ in 0..times {
+            let _ = black_box(turtle.ask(Request::new(Body::empty())).now_or_never());
+        }
+        began.elapsed()
+    };
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..threads).map(|_| scope.spawn(ask)).collect();
+        asking.into_iter().filter_map(|thread| thread.join().ok()).max().unwrap_or_default()
+    })
+}
+
+criterion_group!(benches, stacks, meters);
 criterion_main!(benches);

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import install, measure, report, servers, soak, workloads
+from . import install, machine, measure, report, sections, servers, soak, workloads
 from .generators import tool
 from .measure import Cores
 from .processes import Failed, RunningServer, free_port
@@ -234,7 +234,7 @@ def facts(
 ) -> Iterator[tuple[str, str]]:
     """The machine, its state, the versions."""
     yield "date", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    yield "machine", f"{_cpu()}, {os.cpu_count()} cores, {_memory():.0f} GB, Linux {platform.release()}"
+    yield "machine", machine.description()
     cores = session.cores
     where = f"server on core {cores.server}, load on core {cores.load}"
     yield "cores", where if cores.server != cores.load else "one for both: rates and latencies mean nothing"
@@ -258,17 +258,6 @@ def facts(
         known = install.versions(programs)
         found = [f"{name} {known[name]}" for name in wanted if name in known]
         yield f"environment of {whose}", ", ".join(found) or report.NONE
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def _memory() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
 
 
 def _tool_version(name: str) -> str:
@@ -330,7 +319,7 @@ def main(words: Sequence[str]) -> int:
         return 1
     text = report.write(session.results, about, asked)
     if options.report:
-        options.report.write_text(text)
+        sections.replace(options.report, "load", text)
         print(f"load: written to {options.report}")
     else:
         print(text)

@@ -50,6 +50,13 @@ def ours() -> Path:
     return programs / "hawksbill"
 
 
+def libraries(name: str, packages: Sequence[str]) -> Path:
+    """Installs what a program of ours needs into an environment of this name; gives its interpreter."""
+    programs = _environment(name)
+    _need(programs, packages)
+    return programs / "python"
+
+
 def limit() -> Path:
     """Builds what hyper alone can do, as ours is built; gives the program."""
     print("load: building the limit, hyper alone", flush=True)

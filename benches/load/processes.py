@@ -104,8 +104,11 @@ def busy_seconds(cores: set[int]) -> float:
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """What is started within runs on this core."""
+def pinned(core: int | None) -> Iterator[None]:
+    """What is started within runs on this core; `None`: on any."""
+    if core is None:
+        yield
+        return
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -128,7 +131,7 @@ class RunningServer:
         self,
         words: Sequence[str],
         port: int,
-        core: int,
+        core: int | None,
         cwd: Path,
         env: Mapping[str, str],
         http2: bool = False,

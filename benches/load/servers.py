@@ -11,9 +11,11 @@ from .workloads import Interface, Workload
 OURS = "hawksbill"
 OURS_DJANGO = "hawksbill-django"
 """Ours, with a Django project by its settings."""
+OURS_FRONT = "hawksbill-front"
+"""Ours, with the application in a process behind a front: what the hop between them costs."""
 LIMIT = "hyper"
 """The HTTP library beneath ours, alone: nobody's peer, but as fast as it can get."""
-NO_PEERS = (OURS, OURS_DJANGO, LIMIT)
+NO_PEERS = (OURS, OURS_DJANGO, OURS_FRONT, LIMIT)
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ _UWSGI = (
 )
 _BJOERN = "import bjoern, {module}; bjoern.run({module}.{attribute}, '127.0.0.1', {port})"
 
+_FRONT = "{hawksbill} run --listen 127.0.0.1:{port} --log-level error"
+_HOPS = ("hello", "headers", "echo", "large", "stream", "http2", "one", "websocket-echo")
 _PLAIN = ("hello", "headers", "echo", "large", "http2", "one", "idle")
 
 SERVERS: tuple[Server, ...] = (
@@ -127,6 +131,8 @@ SERVERS: tuple[Server, ...] = (
         "{hawksbill} run -c django.toml --listen 127.0.0.1:{port} --log-level error",
         does=("django",),
     ),
+    Server(OURS_FRONT, "wsgi", f"{_FRONT} -c front-wsgi.toml", does=_HOPS, http2=""),
+    Server(OURS_FRONT, "asgi", f"{_FRONT} -c front-asgi.toml", does=_HOPS, http2="", websocket=True),
     Server(
         "granian",
         "wsgi",
