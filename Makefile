@@ -4,6 +4,7 @@
 # make bench    criterion benches
 # make wheel    the wheel as it is shipped, into dist/
 # make bench-load   Hawksbill beside other servers, into benches/RESULTS.md (LOAD="--quick --only hello")
+# make bench-reload what deploys and deaths cost the clients, ours and others' (RELOAD="--quick --only changes")
 #
 # CARGO_TARGET_DIR is honoured; PYTHON chooses the interpreter.
 
@@ -22,7 +23,7 @@ EXAMPLE := examples/domains
 SOURCES := Cargo.toml Cargo.lock python/pyproject.toml \
 	$(shell find crates python/src python/hawksbill -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml)
 
-.PHONY: run test test-rust test-python check bench bench-load wheel clean
+.PHONY: run test test-rust test-python check bench bench-load bench-reload wheel clean
 
 run: .venv/ready
 	cd $(EXAMPLE)
@@ -45,7 +46,7 @@ test-rust:
 	cargo test --workspace --quiet
 
 test-python:
-	.ci/need cargo cc venv chromium curl h2load redis-server
+	.ci/need cargo cc venv chromium curl h2load redis-server systemd-socket-activate tmux
 	.ci/test-python "$(PYTHON)"
 
 check:
@@ -64,6 +65,11 @@ bench-load:
 	.ci/need cargo cc
 	cd benches
 	exec $(PYTHON) -m load $(LOAD)
+
+bench-reload:
+	.ci/need cargo cc
+	cd benches
+	exec $(PYTHON) -m reload $(RELOAD)
 
 clean:
 	rm -rf .venv .venvs

@@ -24,9 +24,11 @@ sys.path.insert(0, str(APPS))
 def pytest_configure(config: pytest.Config) -> None:
     """Names the marks."""
     config.addinivalue_line("markers", "browser: drives a headless Chromium")
-    config.addinivalue_line(
-        "markers", "suite: runs a whole suite of somebody else's; on the default Python alone"
-    )
+    for line in (
+        "suite: runs a whole suite of somebody else's; on the default Python alone",
+        "once: shows what is the same whichever Python hosts the application; on the default one alone",
+    ):
+        config.addinivalue_line("markers", line)
 
 
 @pytest.fixture

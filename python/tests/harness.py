@@ -26,8 +26,9 @@ READY = re.compile(r"^hawksbill: listening on (?P<url>\S+)", re.MULTILINE)
 """What the server prints, once for each address, when it serves there."""
 
 COMMAND = [sys.executable, "-m", "hawksbill"]
-START_SECONDS = 30.0
-STOP_SECONDS = 15.0
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+PRINT_SECONDS = 60.0
 LIFE_SECONDS = 1800.0
 """After this a server is killed, whatever the test still wanted of it."""
 
@@ -39,6 +40,11 @@ class Server:
 
     `cwd` is a directory without a package `hawksbill`, so that `-m hawksbill` finds the
     installed one; a checkout's own has no compiled part.
+
+    `interpreter` are flags of Python, or a debugger that goes before the command.
+
+    `through` is a command that becomes this one at its end; `wake` is called once it has
+    been started, for one that waits for something from outside first.
     """
 
     def __init__(
@@ -47,20 +53,28 @@ class Server:
         env: Mapping[str, str] | None = None,
         cwd: Path = TESTS,
         listeners: int = 1,
+        interpreter: Sequence[str] = (),
+        through: Sequence[str | Path] = (),
+        wake: Callable[[], object] | None = None,
     ) -> None:
         self._arguments: Sequence[str | Path] = arguments
         # A developer's own settings of the server are none of a test's.
         kept = {key: value for key, value in os.environ.items() if not key.startswith("HAWKSBILL_")}
-        # People read what tests look for.
-        self._env = {**kept, "HAWKSBILL_LOG_FORMAT": "text", **(env or {})}
+        # People read what tests look for. And what Python has compiled it takes for a file that was changed
+        # within the same second and is as long as before: tests change files so.
+        usual = {"HAWKSBILL_LOG_FORMAT": "text", "PYTHONDONTWRITEBYTECODE": "1"}
+        self._env = {**kept, **usual, **(env or {})}
         self._cwd = cwd
         self._listeners = listeners
+        self._through = through
+        self._command = [sys.executable, *interpreter, "-m", "hawksbill"]
+        self.wake = wake
         self._lines: list[str] = []
         self._changed = threading.Condition()
 
     def __enter__(self) -> Server:
         self.process = subprocess.Popen(
-            [*COMMAND, *map(str, self._arguments)],
+            [*map(str, self._through), *self._command, *map(str, self._arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -77,6 +91,8 @@ class Server:
         self._watchdog.daemon = True
         self._watchdog.start()
         try:
+            if self.wake is not None:
+                self.wake()
             self.urls = self._wait_ready()
         except BaseException:
             self.stop()
@@ -115,7 +131,7 @@ class Server:
         with self._changed:
             return "".join(self._lines)
 
-    def wait_for(self, pattern: str, seconds: float = 10.0) -> re.Match[str]:
+    def wait_for(self, pattern: str, seconds: float = PRINT_SECONDS) -> re.Match[str]:
         """Waits until the output matches; fails with the output if it never does."""
         deadline = time.monotonic() + seconds
         with self._changed:
@@ -143,11 +159,38 @@ class Server:
             http2=http2,
             timeout=60,
             trust_env=False,
+            # Nothing is encrypted, and who loads the certificates of all authorities takes 20 ms for it.
+            verify=False,
         )
 
     def connect(self) -> socket.socket:
         """A TCP connection to the first address."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
+    def _processes(self) -> list[Path]:
+        """What `/proc` has of the supervisor and of all that it has started."""
+        return [Path(f"/proc/{pid}") for pid in (self.process.pid, *descendants(self.process.pid))]
+
+    def memory(self) -> int:
+        """The bytes that all processes have in RAM, of shared pages their share."""
+        return sum(_bytes(process / "smaps_rollup", "Pss") for process in self._processes())
+
+    def peak(self) -> int:
+        """The most bytes that each process has had in RAM, all together."""
+        return sum(_bytes(process / "status", "VmHWM") for process in self._processes())
+
+    def forget_peak(self) -> None:
+        """Makes the kernel count the peaks anew."""
+        for process in self._processes():
+            (process / "clear_refs").write_text("5")
+
+    def ended(self, seconds: float = 60.0) -> int:
+        """Waits until it has ended by itself and all that it printed has been read; gives its exit status."""
+        status = self.process.wait(seconds)
+        # Whoever still has its standard output has to end too.
+        self._reader.join(seconds)
+        assert not self._reader.is_alive(), f"{self!r} has ended, and somebody has its output still"
+        return status
 
     def stop(self) -> int:
         """Asks it to end, makes it end, and gives its exit status."""
@@ -194,6 +237,17 @@ class Server:
                 raise AssertionError(f"{self!r} did not serve within {START_SECONDS} s:\n{self.output()}")
 
 
+def fetch(url: str, headers: Mapping[str, str] | None = None, timeout: float = 60) -> httpx.Response:
+    """Asks once, over a connection of its own; see `Server.client` for what that leaves out."""
+    return httpx.get(url, headers=headers, timeout=timeout, trust_env=False, verify=False)
+
+
+def unix_client(path: Path) -> httpx.Client:
+    """A client of the HTTP server at a Unix socket."""
+    transport = httpx.HTTPTransport(uds=str(path), verify=False, trust_env=False)
+    return httpx.Client(base_url="http://hawksbill", transport=transport, timeout=60, trust_env=False)
+
+
 Ask = Callable[..., "subprocess.CompletedProcess[str]"]
 """Runs a command that asks a gateway: the fixture `ask`."""
 
@@ -217,10 +271,29 @@ def runs(pid: int) -> bool:
     return stat.rpartition(") ")[2][0] != "Z"
 
 
+def _bytes(file: Path, name: str) -> int:
+    """A number of a file in `/proc` that says it in kB; of a process that has just ended it is 0."""
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024
+
+
 def descendants(pid: int) -> list[int]:
     """All processes that descend from one, its children first."""
     found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found += [child, *descendants(child)]
+    for child in children(pid):
+        found += [child, *descendants(child)]
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """The processes that one has started and not taken leave of; of one that has ended there are none."""
+    found: list[int] = []
+    # A thread may end while this looks at it.
+    with suppress(OSError):
+        for task in sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda task: int(task.name)):
+            with suppress(OSError):
+                found += map(int, (task / "children").read_text().split())
     return found

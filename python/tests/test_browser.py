@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from conftest import ADMIN_PASSWORD
 from harness import Server
 from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
+from watching import PATIENCE
 
 pytestmark = pytest.mark.browser
+
+MILLISECONDS = 1000 * PATIENCE
 
 CHROMIUM_OPTIONS = [
     # Chromium's own sandbox does not work for root, as whom containers run tests.
@@ -40,7 +42,8 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests here."""
+    """One browser for all tests here, which is slow where the machine is."""
+    expect.set_options(timeout=MILLISECONDS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_OPTIONS)
         yield browser
@@ -52,7 +55,7 @@ def page(browser: Browser) -> Iterator[Page]:
     """A page with cookies of its own; an error in its scripts fails the test."""
     errors: list[str] = []
     with browser.new_context() as context:
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(MILLISECONDS)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         yield page
@@ -149,16 +152,18 @@ def test_the_avatar_form_shows_the_picture_of_another_site(page: Page, domains: 
 
 
 def test_events_arrive_one_by_one_as_they_are_sent(page: Page, domains: Server) -> None:
-    page.goto(site(domains, "live", "/?count=6&interval=0.3"))
-    expect(page.locator("#stream-state")).to_have_text("done")
+    page.goto(site(domains, "live", "/?count=1000&interval=0.2"))
     rows = page.locator("#events tr")
-    numbers = [row.locator("td").first.text_content() for row in rows.all()]
+    rows.nth(5).wait_for()
+    # Long before the last of them has happened.
+    expect(page.locator("#stream-state")).not_to_have_text("done")
+    numbers = [row.locator("td").first.text_content() for row in rows.all()[:6]]
     assert numbers == ["1", "2", "3", "4", "5", "6"]
-    arrived: list[float] = rows.evaluate_all("rows => rows.map(row => +row.dataset.arrived)")
-    gaps = [later - earlier for earlier, later in pairwise(arrived)]
-    # Sent 300 ms apart. Had they been held back, they would have come together.
-    assert min(gaps) > 120, gaps
-    assert arrived[-1] - arrived[0] > 1200, arrived
+
+
+def test_the_end_of_the_events_is_told(page: Page, domains: Server) -> None:
+    page.goto(site(domains, "live", "/?count=2&interval=0.01"))
+    expect(page.locator("#stream-state")).to_have_text("done")
 
 
 def test_the_websocket_sends_back_what_the_page_sends(page: Page, domains: Server) -> None:

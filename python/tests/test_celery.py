@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
-from harness import TESTS, Ask, Server, descendants, good, runs
-from test_processes import until
+from harness import TESTS, Ask, Server, descendants, fetch, good, runs
+from watching import free_port, pids, until, until_whole_again
+
+pytestmark = pytest.mark.once
 
 CELERY = TESTS.parent.parent / "examples" / "celery"
 
@@ -25,8 +24,7 @@ def project() -> Path:
 
 @pytest.fixture
 def letters(tmp_path: Path, runtime: Path) -> Iterator[Server]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     env = {
         "PORT": "0",
         "REDIS_PORT": str(port),
@@ -48,33 +46,26 @@ def written(server: Server, name: str) -> str:
             answers.append(client.get(place).json())
             return answers[-1]["state"] == "SUCCESS"
 
-        until(is_written, 60)
+        until(is_written)
     return answers[-1]["letter"]
 
 
 def ticks(server: Server) -> int:
-    return int(httpx.get(f"{server.base}/ticks", trust_env=False).json()["ticks"])
-
-
-def worker(ask: Ask) -> int:
-    """The worker's process, once it serves; 0 before."""
-    found = json.loads(good(ask("status", "--json")))["pools"]["worker"]["processes"]
-    serving = [process["pid"] for process in found if process["state"] == "serving"]
-    return int(serving[0]) if serving else 0
+    return int(fetch(f"{server.base}/ticks").json()["ticks"])
 
 
 def test_a_worker_and_beat_live_beside_the_site(letters: Server, ask: Ask) -> None:
     assert written(letters, "Ada").startswith("Dear Ada, ")
     before = ticks(letters)
-    until(lambda: ticks(letters) > before + 1, 60)
+    until(lambda: ticks(letters) > before + 1)
 
-    until(lambda: worker(ask) != 0, 60)
-    first = worker(ask)
+    until(lambda: pids(ask, "worker") != set())
+    (first,) = pids(ask, "worker")
     its_own = descendants(first)
     assert its_own
     os.kill(first, signal.SIGKILL)
-    until(lambda: not any(map(runs, its_own)), 60)
-    until(lambda: worker(ask) not in (0, first), 60)
+    until(lambda: not any(map(runs, its_own)))
+    until_whole_again(ask, {first}, "worker", workers=1)
     assert written(letters, "Grace").startswith("Dear Grace, ")
 
     shown = good(ask("status"))
@@ -82,8 +73,8 @@ def test_a_worker_and_beat_live_beside_the_site(letters: Server, ask: Ask) -> No
     everybody = descendants(letters.process.pid)
     assert len(everybody) >= 6
     assert "the gateway has ended" in good(ask("stop"))
-    letters.process.wait(60)
-    assert not any(map(runs, everybody))
+    letters.ended()
+    until(lambda: not any(map(runs, everybody)))
     said = letters.output()
     # Redis is asked to end when nobody needs it any more.
     assert said.index("Warm shutdown") < said.index("User requested shutdown"), said

@@ -157,11 +157,11 @@ def test_mistakes_in_the_file_are_all_told_with_their_places(project: Path) -> N
 
 
 def test_keys_that_are_not_built_are_refused_by_name(project: Path) -> None:
-    (project / "hawksbill.toml").write_text("tls = 'auto'\n[apps.small]\nwsgi = 'small'\npreload = true\n")
+    (project / "hawksbill.toml").write_text("tls = 'auto'\n[apps.small]\nwsgi = 'small'\nphp = true\n")
     ended = run("check", cwd=project)
     assert ended.returncode == 1
     assert "'tls' is designed but not built yet" in ended.stderr
-    assert "'preload' in [apps.small] is designed but not built yet" in ended.stderr
+    assert "'php' in [apps.small] is designed but not built yet" in ended.stderr
 
 
 def test_a_flag_that_does_not_exist_is_told(project: Path) -> None:
@@ -191,5 +191,5 @@ def test_a_signal_ends_it_with_zero(
 ) -> None:
     server = start("run", "small", "--listen", "127.0.0.1:0", cwd=project)
     server.process.send_signal(number)
-    assert server.process.wait(15) == 0
+    assert server.ended() == 0
     assert "Traceback" not in server.output()

@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 
 import pytest
 from harness import COMMAND, Ask, Server, good, runs
-from test_processes import until
+from watching import free_port, report, until
+
+pytestmark = pytest.mark.once
 
 CONFIG = """
 listen = "127.0.0.1:0"
@@ -68,8 +71,7 @@ def redis(tmp_path: Path) -> Iterator[str]:
     """The address of a Redis."""
     program = shutil.which("redis-server")
     assert program, "no redis-server: install Debian's package 'redis-server'"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
 
@@ -83,7 +85,7 @@ def redis(tmp_path: Path) -> Iterator[str]:
 
 
 def known(ask: Ask, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(good(ask("status", "--json")))["cron"][name]
+    found: dict[str, Any] = report(ask)["cron"][name]
     return found
 
 
@@ -93,7 +95,7 @@ def test_commands_run_at_their_times(project: Path, runtime: Path, ask: Ask, red
     tables = [
         table("hello", each, script("echo hello; echo oops >&2; exit 3")),
         table("greet", each, 'manage = "greet Ada"', 'app = "letters"'),
-        table("slow", each, script("echo slow $$; sleep 1000"), 'timeout = "3s"'),
+        table("slow", each, script("echo slow $$; sleep 1000"), 'timeout = "1s"'),
         table("long", each, script("echo long $$; exec sleep 1000")),
         table("locked", each, script("echo locked runs; sleep 0.5"), f'lock = "{redis}"'),
         table("lost", each, script("echo never"), 'lock = "redis://127.0.0.1:1/0"'),
@@ -112,10 +114,10 @@ def test_commands_run_at_their_times(project: Path, runtime: Path, ask: Ask, red
         one.wait_for(r"STDOUT cron\.hello\[\d+\]: hello$")
         one.wait_for(r"STDERR cron\.hello\[\d+\]: oops$")
         one.wait_for(r"ERROR.* hello: it ended with exit code 3 after \d")
-        one.wait_for(rf"cron\.greet\[\d+\]: good day Ada letters\.settings {project}/site$", 30)
-        one.wait_for(r"greet: it ended with exit code 0", 30)
-        one.wait_for(r"lost: a run is left out: the Redis of its lock does not answer", 30)
-        one.wait_for(r"slow: it has run for 3 s, and is ended")
+        one.wait_for(rf"cron\.greet\[\d+\]: good day Ada letters\.settings {project}/site$")
+        one.wait_for(r"greet: it ended with exit code 0")
+        one.wait_for(r"lost: a run is left out: the Redis of its lock does not answer")
+        one.wait_for(r"slow: it has run for 1 s, and is ended")
         one.wait_for(r"slow: it ended with SIGTERM")
         slow = int(one.wait_for(r"cron\.slow\[\d+\]: slow (\d+)$")[1])
         until(lambda: not runs(slow))
@@ -124,8 +126,8 @@ def test_commands_run_at_their_times(project: Path, runtime: Path, ask: Ask, red
         def said() -> list[str]:
             return [server.output() for server in (one, two)]
 
-        until(lambda: any("locked: another gateway runs it this time" in text for text in said()), 30)
-        until(lambda: any("locked: it ended with exit code 0" in text for text in said()), 30)
+        until(lambda: any("locked: another gateway runs it this time" in text for text in said()))
+        until(lambda: any("locked: it ended with exit code 0" in text for text in said()))
         begun = re.findall(r"locked: the run of (\S+) begins", "".join(said()))
         assert begun
         assert len(begun) == len(set(begun))
@@ -135,8 +137,8 @@ def test_commands_run_at_their_times(project: Path, runtime: Path, ask: Ask, red
         assert runs(long)
         assert one.output().count("]: long ") == 1
 
-        last = known(ask, "hello")["last"]
-        assert last["exit"] == "exit code 3"
+        # It is known shortly after it has been logged.
+        until(lambda: known(ask, "hello")["last"]["exit"] == "exit code 3")
         shown = good(ask("status"))
         assert "CRON" in shown
         assert "exit code 3" in shown
@@ -146,7 +148,7 @@ def test_commands_run_at_their_times(project: Path, runtime: Path, ask: Ask, red
         (project / "hawksbill.toml").write_text(CONFIG + "".join(tables[3:]))
         good(ask("reload"))
         assert runs(long)
-        assert "hello" not in json.loads(good(ask("status", "--json")))["cron"]
+        assert "hello" not in report(ask)["cron"]
         assert known(ask, "long")["missed"] >= 1
         assert one.stop() == 0
         until(lambda: not runs(long))
@@ -175,3 +177,32 @@ def test_what_cannot_run_is_told_before_anything_starts(project: Path, lines: li
     assert done.returncode == 1
     assert said in done.stderr
     assert "hawksbill.toml:" in done.stderr
+
+
+def test_what_was_due_while_no_gateway_ran_is_told_at_the_start(
+    project: Path, runtime: Path, ask: Ask
+) -> None:
+    tables = [
+        table("hello", 'schedule = "* * * * * *"', script("echo hello")),
+        table("rare", 'schedule = "30 3 1 JAN *"', script("true")),
+    ]
+    (project / "hawksbill.toml").write_text(CONFIG + "".join(tables))
+    env = {"XDG_RUNTIME_DIR": str(runtime)}
+    with Server("run", cwd=project, env=env) as first:
+        first.wait_for(r"hello: it ended with exit code 0")
+        assert "did not run" not in first.output()
+        # Whatever ends it.
+        first.process.kill()
+        first.process.wait()
+    ended = time.time()
+    until(lambda: time.time() > ended + 2)
+    new = table("new", 'schedule = "* * * * * *"', script("true"))
+    (project / "hawksbill.toml").write_text(CONFIG + "".join([*tables, new]))
+    with Server("run", cwd=project, env=env) as second:
+        second.wait_for(
+            r"hello: a run is left out: \d+ runs were due while the gateway did not run, the last at \d"
+        )
+        assert known(ask, "hello")["missed"] >= 2
+        second.wait_for(r"hello: the run of \S+ begins")
+        second.wait_for(r"new: it ended with exit code 0")
+        assert second.output().count("did not run") == 1

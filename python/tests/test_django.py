@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -41,9 +40,9 @@ class Told(View):
 
 async def events(request):
     async def ticks():
-        for number in range(3):
+        for number in range(10_000):
             yield f"data: {number}\\n\\n"
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.05)
     return StreamingHttpResponse(ticks(), content_type="text/event-stream")
 
 def threads(request):
@@ -65,6 +64,11 @@ urlpatterns = [
     path("threads", threads),
     re_path(r"^old/([0-9]+)$", lambda request, number: told(request)),
 ]
+"""
+
+NAMED = """
+from django.conf import settings
+urlpatterns = [re_path("", lambda request: HttpResponse(settings.NAME))]
 """
 
 ROUTER = """
@@ -138,12 +142,10 @@ def test_asynchronous_views_go_by_asgi(project: Start) -> None:
 
 def test_events_arrive_one_by_one(project: Start) -> None:
     server = project(MIXED)
-    arrivals = []
     with server.client() as client, client.stream("GET", "/events") as response:
-        for part in response.iter_text():
-            arrivals.append((time.monotonic(), part))
-    assert "".join(part for _, part in arrivals) == "data: 0\n\ndata: 1\n\ndata: 2\n\n"
-    assert arrivals[-1][0] - arrivals[0][0] > 0.4
+        # Long before the last of them has happened.
+        lines = [line for _, line in zip(range(6), response.iter_lines(), strict=False)]
+    assert lines == ["data: 0", "", "data: 1", "", "data: 2", ""]
 
 
 @pytest.mark.parametrize("router", ["plain", "bare"])
@@ -206,7 +208,8 @@ def test_the_configuration_wins_over_the_environment(project: Start) -> None:
 
 def test_threads_of_asgi_requests_are_kept(project: Start) -> None:
     server = project(PLAIN, keys="http = 'asgi'")
-    assert len({get(server, "/ident") for _ in range(5)}) == 1
+    # One that has just answered may not be ready for the next request yet; then another one is.
+    assert len({get(server, "/ident") for _ in range(20)}) <= 3
 
 
 @pytest.mark.parametrize(
@@ -238,7 +241,8 @@ def test_a_project_that_does_not_start_is_told_once(
         AssertionError, match=r"hawksbill\.toml:2:7: apps\.shop: (?s:.*)" + expected
     ) as failed:
         project(urls, settings)
-    assert str(failed.value).count("Traceback (most recent call last)") >= 1
+    assert "Traceback (most recent call last)" in str(failed.value)
+    assert str(failed.value).count("apps.shop: ") == 1
 
 
 def check(config: Path) -> subprocess.CompletedProcess[str]:
@@ -247,7 +251,7 @@ def check(config: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_check_shows_the_kind_and_refuses_a_second_project(tmp_path: Path) -> None:
+def test_check_shows_the_kind(tmp_path: Path) -> None:
     config = tmp_path / "hawksbill.toml"
     config.write_text("[apps.a]\ndjango = 'a.settings'\nthreads = 2\n[sites.'*']\n'/' = 'a'\n")
     shown = check(config)
@@ -256,13 +260,43 @@ def test_check_shows_the_kind_and_refuses_a_second_project(tmp_path: Path) -> No
         'app a: django(django="a.settings", http="auto", lifespan="auto", queue=1024, threads=2'
         in shown.stdout
     )
-    config.write_text(config.read_text() + "[apps.b]\ndjango = 'b.settings'\n")
-    refused = check(config)
-    assert refused.returncode == 1
-    assert (
-        "hawksbill.toml:6:7: apps.b: 'b.settings' is a second Django project beside 'a.settings'"
-        in refused.stderr
+
+
+def test_projects_with_settings_of_their_own_are_beside_each_other(tmp_path: Path, start: Start) -> None:
+    keys = ""
+    for name in ("shop", "blog"):
+        package = tmp_path / name / name
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        settings = SETTINGS.replace("site_urls", f"{name}.urls")
+        (package / "settings.py").write_text(f"{settings}NAME = '{name}'\n")
+        (package / "urls.py").write_text(VIEWS + NAMED)
+        keys += f"[apps.{name}]\ndjango = '{name}.settings'\ndir = '{name}'\n"
+    config = tmp_path / "hawksbill.toml"
+    config.write_text(f"listen = '127.0.0.1:0'\n{keys}[sites.'*']\n'/' = 'shop'\n'/blog' = 'blog'\n")
+    shown = check(config)
+    assert shown.returncode == 0, shown.stderr
+    assert "processes shop: workers=1 (behind the front)" in shown.stdout
+    server = start("run", "-c", config, cwd=tmp_path)
+    assert [get(server, "/"), get(server, "/blog/")] == ["shop", "blog"]
+
+
+def test_projects_in_one_process_are_refused(tmp_path: Path) -> None:
+    script = tmp_path / "both.py"
+    script.write_text(
+        "from hawksbill import Gateway\n"
+        "gateway = Gateway(listen='127.0.0.1:0')\n"
+        "gateway.app('a', django='a.settings')\n"
+        "gateway.app('b', django='b.settings')\n"
+        "gateway.site('*').route('/', 'a')\n"
+        "gateway.run()\n"
     )
+    refused = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert refused.returncode == 1
+    assert "apps.b: 'b.settings' is a second Django project beside 'a.settings'" in refused.stderr
+    assert "'hawksbill run' gives each processes of its own" in refused.stderr
 
 
 def test_a_settings_module_that_is_not_there(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_kept_connection_begins_each_request_afresh() -> None:
     gateway = Gateway(listen="127.0.0.1:0")
     gateway.site("*").route("/", application)
     with gateway.start() as running:
-        connection = HTTPConnection("127.0.0.1", running.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", running.port, timeout=60)
         answers = []
         sockets = set()
         for body, wish in ((b"{}", "keep-alive"), (b"", "keep-alive"), (b"last", "close")):

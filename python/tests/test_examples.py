@@ -11,7 +11,6 @@ import subprocess
 import time
 import zlib
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +18,7 @@ import httpx
 import pytest
 from conftest import ADMIN_PASSWORD, MEBIBYTE
 from harness import Server
+from watching import PATIENCE, until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -221,27 +221,26 @@ def test_a_monster_is_distinct_and_stays_the_same(domains: Server) -> None:
 
 @VERSIONS
 def test_events_are_sent_as_they_happen(domains: Server, http2: bool) -> None:
-    arrived: list[float] = []
     numbers: list[int] = []
     with (
         domains.client("live.localhost", http2) as client,
-        client.stream("GET", "/events?count=5&interval=0.3") as answer,
+        client.stream("GET", "/events?count=1000&interval=0.1") as answer,
     ):
         assert answer.headers["content-type"].startswith("text/event-stream")
         for line in answer.iter_lines():
             if line.startswith("data: {") and "number" in line:
-                arrived.append(time.monotonic())
                 numbers.append(json.loads(line.removeprefix("data: "))["number"])
+            # Long before the last of them has happened.
+            if len(numbers) == 5:
+                break
     assert numbers == [1, 2, 3, 4, 5]
-    gaps = [later - earlier for earlier, later in pairwise(arrived)]
-    assert min(gaps) > 0.12, gaps
 
 
 def test_a_websocket_echoes_text_and_bytes(domains: Server) -> None:
     with websocket(domains, "/ws") as socket:
         for message in ("Hello", "zażółć 🐢", "", b"\x00\xff", b"x" * MEBIBYTE):
             socket.send(message)
-            assert socket.recv(timeout=10) == message
+            assert socket.recv(timeout=PATIENCE) == message
 
 
 def test_the_lifespan_state_counts(domains: Server) -> None:
@@ -249,14 +248,12 @@ def test_the_lifespan_state_counts(domains: Server) -> None:
         before = client.get("/api/status").json()
         with websocket(domains, "/ws") as socket:
             socket.send("one more")
-            socket.recv(timeout=10)
+            socket.recv(timeout=PATIENCE)
             during = client.get("/api/status").json()
         assert during["messages"] == before["messages"] + 1
         assert during["open_sockets"] == before["open_sockets"] + 1
-        deadline = time.monotonic() + 5
-        while client.get("/api/status").json()["open_sockets"] != before["open_sockets"]:
-            assert time.monotonic() < deadline, "the application was not told of the close"
-            time.sleep(0.05)
+        # The application is told of the close.
+        until(lambda: client.get("/api/status").json()["open_sockets"] == before["open_sockets"])
 
 
 @VERSIONS
@@ -303,6 +300,6 @@ def test_an_unknown_websocket_path_is_refused(domains: Server) -> None:
 def test_a_close_code_reaches_the_client(asgi_probe: Server) -> None:
     uri = f"ws://127.0.0.1:{asgi_probe.port}/ws/close?code=4321&reason=enough"
     with connect(uri, proxy=None) as socket, pytest.raises(ConnectionClosed) as closed:
-        socket.recv(timeout=10)
+        socket.recv(timeout=PATIENCE)
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4321, "enough")

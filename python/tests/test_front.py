@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 from textwrap import dedent
@@ -17,6 +17,7 @@ from textwrap import dedent
 import httpx
 import pytest
 from harness import COMMAND, Server
+from watching import PATIENCE, Load, until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -29,7 +30,8 @@ import settings
 
 def application(environ, start_response):
     if environ["PATH_INFO"].endswith("/slow"):
-        time.sleep(30)
+        open(os.path.join(os.path.dirname(__file__), "begun"), "w").close()
+        time.sleep(300)
     facts = ("REMOTE_ADDR", "SCRIPT_NAME", "PATH_INFO", "wsgi.url_scheme", "SERVER_PORT")
     shown = [settings.NAME, os.environ.get("COLOUR", ""), str(os.getpid()), sys.prefix]
     start_response("200 OK", [("Content-Type", "text/plain")])
@@ -103,49 +105,6 @@ def lines(server: Server, path: str = "/") -> list[str]:
         return client.get(path).text.split("\n")
 
 
-def until(what: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Waits until it is so."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, f"it did not come to that within {seconds} s"
-        time.sleep(0.02)
-
-
-class Load:
-    """Clients that keep their connections."""
-
-    def __init__(self, server: Server, paths: tuple[str, ...] = ("/", "/blog", "/text", "/")) -> None:
-        self._server = server
-        self._over = threading.Event()
-        self.failures: list[str] = []
-        self.answers: list[str] = []
-        self._threads = [threading.Thread(target=self._ask, args=(path,)) for path in paths]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, path: str) -> None:
-        # One connection for all: a front that is not replaced keeps it.
-        with self._server.client() as client:
-            while not self._over.is_set():
-                try:
-                    answer = client.get(path)
-                except httpx.TransportError as error:
-                    self.failures.append(repr(error))
-                    continue
-                if answer.status_code == 200:
-                    self.answers.append(answer.text)
-                else:
-                    self.failures.append(f"{answer.status_code} {answer.text}")
-
-
 def test_each_application_has_its_own(server: Server, project: Path) -> None:
     shop, blog = lines(server, "/a/b"), lines(server, "/blog/a/b")
     assert shop[:2] == ["shop", "green"]
@@ -176,20 +135,20 @@ def test_a_websocket_passes(server: Server) -> None:
     with connect(f"ws://127.0.0.1:{server.port}/chat") as websocket:
         for text in ("a", "b" * 100_000):
             websocket.send(text)
-            assert websocket.recv(10) == f"chat {text}"
+            assert websocket.recv(PATIENCE) == f"chat {text}"
 
 
 def test_a_websocket_is_told_of_the_end(server: Server) -> None:
     with connect(f"ws://127.0.0.1:{server.port}/chat") as websocket:
         websocket.send("a")
-        assert websocket.recv(10) == "chat a"
+        assert websocket.recv(PATIENCE) == "chat a"
         server.process.send_signal(signal.SIGTERM)
         with pytest.raises(ConnectionClosed):
-            websocket.recv(10)
+            websocket.recv(PATIENCE)
         assert websocket.close_code == 1012
 
 
-def test_a_killed_worker_takes_its_own_requests_only(server: Server) -> None:
+def test_a_killed_worker_takes_its_own_requests_only(server: Server, project: Path) -> None:
     slow: list[httpx.Response] = []
 
     def ask() -> None:
@@ -199,24 +158,30 @@ def test_a_killed_worker_takes_its_own_requests_only(server: Server) -> None:
     victim = int(lines(server, "/blog")[2])
     asking = threading.Thread(target=ask)
     asking.start()
-    time.sleep(0.5)
-    with Load(server, ("/", "/text", "/")) as load:
-        began = time.monotonic()
+    until((project / "blog" / "begun").exists)
+    with Load(server, 3, ("/", "/text", "/"), keep=True) as load:
+        load.goes_on()
         os.kill(victim, signal.SIGKILL)
-        asking.join(10)
+        asking.join(PATIENCE)
         assert [answer.status_code for answer in slow] == [502]
         # Nobody is there, so the request waits until somebody is.
         assert int(lines(server, "/blog")[2]) != victim
-        assert time.monotonic() - began < 10
+        load.goes_on()
     assert load.failures == []
-    assert load.answers
 
 
 def test_a_pool_under_load_loses_what_the_killed_worker_had(server: Server) -> None:
-    with Load(server, ("/",) * 6) as load:
+    def two_answer(ended: set[str]) -> bool:
+        answering = {answer.split("\n")[2] for answer in load.answers[-50:]}
+        return len(answering) == 2 and answering.isdisjoint(ended)
+
+    ended: set[str] = set()
+    with Load(server, 6, keep=True) as load:
         for _ in range(3):
-            os.kill(int(lines(server)[2]), signal.SIGKILL)
-            until(lambda: len({answer.split("\n")[2] for answer in load.answers[-50:]}) == 2)
+            victim = lines(server)[2]
+            os.kill(int(victim), signal.SIGKILL)
+            ended.add(victim)
+            until(partial(two_answer, ended))
     assert {failure[:3] for failure in load.failures} <= {"502"}
     # At most what the killed worker was at: six clients have six requests.
     assert len(load.failures) <= 18
@@ -224,15 +189,14 @@ def test_a_pool_under_load_loses_what_the_killed_worker_had(server: Server) -> N
 
 def test_a_reload_keeps_the_front_and_loses_nothing(server: Server, project: Path) -> None:
     before = {lines(server, path)[2] for path in ("/", "/blog")}
-    with Load(server) as load:
-        for turn in range(3):
+    with Load(server, 4, ("/", "/blog", "/text", "/"), keep=True) as load:
+        for turn in range(2):
             for name in ("shop", "blog"):
                 (project / name / "settings.py").write_text(f"NAME = '{name} {turn}'\n")
             server.process.send_signal(signal.SIGHUP)
             wanted = {f"shop {turn}", f"blog {turn}", "from the front"}
             until(
                 lambda wanted=wanted: {answer.split("\n")[0] for answer in load.answers[-40:]} == wanted,  # type: ignore[misc]
-                30,
             )
     assert load.failures == []
     assert before.isdisjoint({lines(server, path)[2] for path in ("/", "/blog")})

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from harness import COMMAND
+from harness import COMMAND, fetch
 from hawksbill import ConfigError, Gateway, StartError
 
 
@@ -32,7 +32,7 @@ async def asynchronous(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 def get(port: int, path: str, host: str = "a.test") -> httpx.Response:
     """Ask without a proxy."""
-    return httpx.get(f"http://127.0.0.1:{port}{path}", headers={"Host": host}, trust_env=False, timeout=10)
+    return fetch(f"http://127.0.0.1:{port}{path}", headers={"Host": host})
 
 
 def test_live_objects_are_hosted_in_this_process(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_run_ends_at_a_signal_and_python_goes_on(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         dedent("""
-            import os, signal, threading
+            import os, signal, threading, time
             from hawksbill import Gateway
 
             def hello(environ, start_response):
@@ -124,7 +124,14 @@ def test_run_ends_at_a_signal_and_python_goes_on(tmp_path: Path) -> None:
             before = signal.getsignal(signal.SIGINT)
             gateway = Gateway(listen="127.0.0.1:0")
             gateway.site("*").route("/", hello)
-            threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+            def interrupt():
+                # As soon as it is the gateway's signal.
+                while signal.getsignal(signal.SIGINT) is before:
+                    time.sleep(0.01)
+                os.kill(os.getpid(), signal.SIGINT)
+
+            threading.Thread(target=interrupt).start()
             gateway.run()
             print("after", signal.getsignal(signal.SIGINT) is before)
             """)

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from harness import APPS, COMMAND, Server
-from test_processes import until
+from watching import until
 
 Start = Callable[..., Server]
 Record = dict[str, Any]
@@ -41,20 +41,23 @@ def talker(request: pytest.FixtureRequest, start: Start, runtime: Path) -> Serve
     )
 
 
-def said(server: Server, path: str, marker: str) -> tuple[list[Record], str]:
-    """The records with the id of a request, the last of them with the marker, and the id."""
+def said(server: Server, path: str, *markers: str) -> list[Record]:
+    """The records with the id of a request, in each of which is one of the markers."""
     with server.client() as client:
         answer = client.get(path)
     request = answer.headers["x-request-id"]
     assert re.fullmatch("[0-9a-f]{32}", request)
     assert answer.text == request
-    server.wait_for(f"{re.escape(request)}.*{marker}")
-    return [record for record in records(server.output()) if record.get("request_id") == request], request
+    for marker in markers:
+        # In JSON the message may stand on either side of the id.
+        server.wait_for(f"({request}.*{marker}|{marker}.*{request})")
+    return [record for record in records(server.output()) if record.get("request_id") == request]
 
 
 def test_what_is_printed(talker: Server) -> None:
-    found, _request = said(talker, "/print", "on standard error")
-    out, err = found
+    found = said(talker, "/print", "printed 1", "on standard error")
+    # Whichever comes first: they are two streams.
+    err, out = sorted(found, key=lambda record: str(record["stream"]))
     assert out["message"] == "printed 1"
     assert out["stream"] == "stdout"
     assert err["message"] == "on standard error"
@@ -66,13 +69,13 @@ def test_what_is_printed(talker: Server) -> None:
 
 
 def test_what_is_logged(talker: Server) -> None:
-    (record,), _ = said(talker, "/log", "look")
+    (record,) = said(talker, "/log", "look")
     assert record["message"] == "look\nout"
     assert (record["level"], record["logger"]) == ("warn", "talker.views")
-    (record,), _ = said(talker, "/raise", "it failed")
+    (record,) = said(talker, "/raise", "it failed")
     assert record["level"] == "error"
     assert re.fullmatch(r"it failed\nTraceback (.*\n)*ValueError: caught", record["message"])
-    found, _ = said(talker, "/traceback", "ValueError: shown")
+    found = said(talker, "/traceback", "ValueError: shown")
     assert found[0]["message"] == "Traceback (most recent call last):"
 
 
@@ -187,6 +190,8 @@ def test_a_file_of_its_own(start: Start, tmp_path: Path) -> None:
             return file.exists() and "from a thread" in file.read_text()
 
         until(is_there)
+    # Nobody writes any more.
+    server.stop()
     both = records(moved.read_text() + file.read_text())
     assert {"look\nout", "from a thread"} <= {record["message"] for record in both}
     assert "look" not in server.output()

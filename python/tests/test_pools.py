@@ -8,16 +8,15 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import dedent
 
 import httpx
 import pytest
-from harness import COMMAND, Server
+from harness import COMMAND, Server, runs
+from watching import Load, until
 
 APP = """
 import os
@@ -75,14 +74,6 @@ urlpatterns = [path("shown/", show)]
 NOBODY = "nobody"
 
 
-def until(what: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Waits until it is so."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, f"it did not come to that within {seconds} s"
-        time.sleep(0.02)
-
-
 def configure(directory: Path, keys: str) -> Path:
     """One application behind a front, with these keys."""
     (directory / "main.py").write_text(APP)
@@ -99,10 +90,6 @@ def lines(server: Server, path: str = "/") -> list[str]:
         answer = client.get(path)
     assert answer.status_code == 200, answer.text
     return answer.text.split("\n")
-
-
-def is_there(pid: str) -> bool:
-    return Path("/proc", pid).exists()
 
 
 class Held:
@@ -182,41 +169,24 @@ def test_who_has_room_gets_the_request(tmp_path: Path) -> None:
 def test_a_pool_grows_under_load_and_shrinks_after_it(tmp_path: Path) -> None:
     keys = "threads = 1\nworkers = { min = 1, max = 3, idle = '1s' }"
     config = configure(tmp_path, keys)
-    over, failures, pids = threading.Event(), list[str](), list[str]()
+
+    def who(answers: list[str]) -> set[str]:
+        return {answer.split("\n")[0] for answer in answers}
 
     with Server("run", "-c", config, cwd=tmp_path) as server:
-
-        def ask(path: str, over: threading.Event) -> None:
-            with server.client() as client:
-                while not over.is_set():
-                    try:
-                        answer = client.get(path)
-                    except httpx.TransportError as error:
-                        failures.append(repr(error))
-                        continue
-                    (pids if answer.status_code == 200 else failures).append(answer.text.split("\n")[0])
-
-        crowd = [threading.Thread(target=ask, args=("/brief", over)) for _ in range(8)]
-        for client in crowd:
-            client.start()
-        try:
-            until(lambda: len(set(pids[-60:])) == 3, 40)
-        finally:
-            over.set()
-            for client in crowd:
-                client.join()
-        grown = set(pids)
+        with Load(server, 8, ("/brief",), keep=True) as crowd:
+            until(lambda: len(who(crowd.answers[-60:])) == 3)
+        grown = who(crowd.answers)
         assert len(grown) == 3
 
         # Somebody still asks, one request after the other: one process is enough for that.
         def shrunk() -> bool:
-            pids.append(lines(server)[0])
-            time.sleep(0.02)
-            return sum(map(is_there, grown)) == 1
+            assert lines(server)[0] in grown
+            return sum(runs(int(pid)) for pid in grown) == 1
 
-        until(shrunk, 40)
+        until(shrunk)
         assert lines(server)[0] in grown
-    assert failures == []
+    assert crowd.failures == []
 
 
 def interpreters() -> list[Path]:
@@ -314,10 +284,11 @@ def test_an_application_of_another_user(public: Path) -> None:
         private = next(iter(place.iterdir()))
         assert private.stat().st_mode & 0o777 == 0o700
         assert (private.stat().st_uid, private.stat().st_gid) == (account.pw_uid, account.pw_gid)
-        assert len(list(private.glob("*.sock"))) == 2
-        # What replaces a dead one has its user too.
+        before = set(private.glob("*.sock"))
+        assert len(before) == 2
+        # What replaces a dead one has its user too. Until the front knows, requests may reach the dead one.
         os.kill(int(pid), 9)
-        until(lambda: not is_there(pid))
+        until(lambda: len(set(private.glob("*.sock")) - before) == 1)
         assert {lines(server)[1] for _ in range(8)} == {uid}
     daemon = grp.getgrnam("daemon")
     config = configure(public, f"group = 'daemon'\n{keys}")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import MEBIBYTE
 from harness import APPS, Server
+from watching import until
 
 VERSIONS = pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 FRAMEWORKS = pytest.mark.parametrize("framework", ["django", "flask"])
@@ -26,14 +25,6 @@ def server(big: Path) -> Iterator[Server]:
         yield server
 
 
-def most_memory(server: Server) -> int:
-    """The most bytes in RAM that the process has had."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
-    assert found
-    return int(found[1]) * 1024
-
-
 @FRAMEWORKS
 @VERSIONS
 @pytest.mark.parametrize("what", ["path", "unread"])
@@ -43,14 +34,14 @@ def test_it_arrives_whole_and_the_memory_stays_flat(
     received = hashlib.sha256()
     with server.client(http2=http2) as client:
         assert client.get(f"/{framework}/closed").status_code == 200
-        before = most_memory(server)
+        before = server.peak()
         with client.stream("GET", f"/{framework}/{what}") as answer:
             assert answer.status_code == 200
             assert answer.headers["content-length"] == str(64 * MEBIBYTE)
             for block in answer.iter_raw():
                 received.update(block)
     assert received.digest() == hashlib.sha256(big.read_bytes()).digest()
-    assert most_memory(server) - before < 16 * MEBIBYTE
+    assert server.peak() - before < 16 * MEBIBYTE
 
 
 @FRAMEWORKS
@@ -62,9 +53,7 @@ def test_it_is_closed_once(server: Server, framework: str, leaves: bool) -> None
             for _ in answer.iter_raw():
                 if leaves:
                     break
-        deadline = time.monotonic() + 5
-        while int(client.get(f"/{framework}/closed").text) == before and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: int(client.get(f"/{framework}/closed").text) != before)
         assert int(client.get(f"/{framework}/closed").text) == before + 1
 
 

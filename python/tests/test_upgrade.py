@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
-import httpx
 import pytest
-from harness import Ask, Server, bad, good
-from test_processes import Load, until, write
+from harness import Ask, Server, bad, fetch, good, unix_client
+from sites import write
+from watching import Load, report, until
+
+pytestmark = pytest.mark.once
 
 CONFIG = """
 listen = ["127.0.0.1:0", "unix:{socket}"]
@@ -45,35 +46,32 @@ def server(
 
 
 def workers(ask: Ask) -> set[int]:
-    report = json.loads(good(ask("status", "--json")))
-    return {process["pid"] for pool in report["pools"].values() for process in pool["processes"]}
+    return {process["pid"] for pool in report(ask)["pools"].values() for process in pool["processes"]}
 
 
 def test_an_upgrade_loses_nothing(server: Server, ask: Ask, runtime: Path) -> None:
     before = workers(ask)
     with Load(server) as load:
-        for _ in range(2):
-            assert f"serves (pid {server.process.pid})" in good(ask("upgrade"))
+        assert f"serves (pid {server.process.pid})" in good(ask("upgrade"))
         # What a service manager sends.
         server.process.send_signal(signal.SIGUSR2)
-        until(lambda: server.output().count("the new generation serves") == 3, 60)
-        count = len(load.answers)
-        until(lambda: len(load.answers) > count + 20)
+        until(lambda: server.output().count("the new generation serves") == 2)
+        load.goes_on()
     assert load.failures == []
-    until(lambda: before.isdisjoint(workers(ask)), 30)
+    until(lambda: before.isdisjoint(workers(ask)))
     # The socket's file is still its own: it answers there, and takes the file away at the end.
     socket = runtime / "web.sock"
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), trust_env=False) as client:
+    with unix_client(socket) as client:
         assert client.get("http://hawksbill/").text == "1"
     good(ask("stop"))
-    assert server.process.wait(20) == 0
+    assert server.ended() == 0
     assert not socket.exists()
 
 
 def test_what_was_deployed_outlives_an_upgrade(server: Server, ask: Ask, project: Path) -> None:
     good(ask("deploy", "shop", "--dir", project / "two", "--probation", "0s", "--keep", "1m"))
     good(ask("upgrade"))
-    assert httpx.get(server.base, trust_env=False).text == "2"
+    assert fetch(server.base).text == "2"
 
 
 def test_a_program_that_does_not_start_is_no_successor(server: Server, ask: Ask, project: Path) -> None:
@@ -82,7 +80,7 @@ def test_a_program_that_does_not_start_is_no_successor(server: Server, ask: Ask,
     (project / "hawksbill.toml").write_text(config + "listne = 1\n")
     said = bad(ask("upgrade"))
     assert "listne" in said
-    assert httpx.get(server.base, trust_env=False).text == "1"
+    assert fetch(server.base).text == "1"
     assert workers(ask) == before
 
 
@@ -91,7 +89,7 @@ def test_processes_that_do_not_start_leave_the_former(server: Server, ask: Ask, 
     said = bad(ask("upgrade"))
     assert "no shelf" in said
     assert "those of the former program serve on" in said
-    assert httpx.get(server.base, trust_env=False).text == "1"
+    assert fetch(server.base).text == "1"
     write(project / "one", 4)
     good(ask("reload"))
-    assert httpx.get(server.base, trust_env=False).text == "4"
+    assert fetch(server.base).text == "4"

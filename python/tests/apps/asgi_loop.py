@@ -354,16 +354,23 @@ async def factory() -> object:
 
 
 async def busy() -> object:
-    """A second of computing in steps, beside which others are served."""
-    until = time.perf_counter() + 1.0
+    """Computing in steps, beside which others are served, until somebody has had enough of it."""
+    EVENTS[:] = ["busy"]
+    until = time.perf_counter() + 100.0
     steps = 0
-    while time.perf_counter() < until:
+    while "enough" not in EVENTS and time.perf_counter() < until:
         step = time.perf_counter() + 0.002
         while time.perf_counter() < step:
             pass
         steps += 1
         await asyncio.sleep(0)
     return steps
+
+
+async def enough() -> object:
+    """Ends what is busy."""
+    EVENTS.append("enough")
+    return "enough"
 
 
 async def background() -> object:
@@ -386,12 +393,14 @@ async def events() -> object:
 
 async def patient() -> object:
     """A long request."""
+    logging.getLogger("asgi_loop").warning("patient has begun")
     await asyncio.sleep(1.5)
     return "patient"
 
 
 async def stuck() -> object:
     """A request that never ends by itself."""
+    logging.getLogger("asgi_loop").warning("stuck has begun")
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:

@@ -19,7 +19,7 @@ HTTP:
 | `/fail/middle` | raises after the first block, which has been sent |
 | `/fail/none` | returns without an answer |
 | `/fail/order` | sends a body before the start; answers what it got for that |
-| `/slow?count=N&interval=S` | N server-sent events `number time`, S seconds apart |
+| `/steps?id=I&count=N` | N events with their numbers, each but the first when `/step?id=I` is asked for |
 | `/sleep?seconds=S` | answers after S seconds |
 | `/until-gone?id=I` | starts an answer, then waits for `http.disconnect` |
 | `/send-until-gone?id=I` | sends until `send` raises or the task is cancelled |
@@ -51,7 +51,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -262,14 +262,21 @@ async def fail_order(exchange: Exchange) -> None:
         await exchange.whole(f"{type(error).__name__}: {error}".encode())
 
 
-async def slow(exchange: Exchange) -> None:
+_steps: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(0))
+
+
+async def steps(exchange: Exchange) -> None:
     await exchange.start(200, ("content-type", "text/event-stream"))
-    interval = float(exchange.query.get("interval", 0.2))
     for number in range(exchange.number("count", 5)):
         if number:
-            await asyncio.sleep(interval)
-        await exchange.body(f"data: {number} {time.time():.6f}\n\n".encode(), more=True)
+            await _steps[exchange.query["id"]].acquire()
+        await exchange.body(f"data: {number}\n\n".encode(), more=True)
     await exchange.body()
+
+
+async def step(exchange: Exchange) -> None:
+    _steps[exchange.query["id"]].release()
+    await exchange.whole(b"one more\n")
 
 
 async def sleep(exchange: Exchange) -> None:
@@ -459,9 +466,10 @@ HTTP: dict[str, Handler] = {
     "/send-until-gone": send_until_gone,
     "/sized": sized,
     "/sleep": sleep,
-    "/slow": slow,
     "/state": show_state,
     "/status": status,
+    "/step": step,
+    "/steps": steps,
     "/trailers": trailers,
     "/until-gone": until_gone,
 }

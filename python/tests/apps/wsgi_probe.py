@@ -20,7 +20,7 @@
 | `/fail/replaced` | calls `start_response` again with `exc_info`: 503 |
 | `/fail/none` | returns without `start_response` |
 | `/fail/str` | yields text where bytes are due |
-| `/slow?count=N&interval=S` | N lines `number time`, S seconds apart |
+| `/steps?id=I&count=N` | N lines with their numbers, each but the first when `/step?id=I` is asked for |
 | `/sleep?seconds=S` | answers after S seconds |
 | `/write` | `one`, `two` by `write()`, `three` by the iterable |
 | `/tracked?id=I&kind=K&size=N` | a body whose `close()` is noted; K: list, iterator |
@@ -36,6 +36,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
@@ -239,12 +240,20 @@ def fail_str(_: WSGIEnvironment, start: StartResponse, __: Query) -> Reply:
     return wrong  # type: ignore[no-any-return]
 
 
-def slow(_: WSGIEnvironment, start: StartResponse, query: Query) -> Reply:
+_steps: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(0))
+
+
+def steps(_: WSGIEnvironment, start: StartResponse, query: Query) -> Reply:
     start("200 OK", [("Content-Type", "text/plain")])
-    for number in range(int(query.get("count", 5))):
+    for number in range(int(query["count"])):
         if number:
-            time.sleep(float(query.get("interval", 0.2)))
-        yield f"{number} {time.time():.6f}\n".encode()
+            _steps[query["id"]].acquire(timeout=120)
+        yield f"{number}\n".encode()
+
+
+def step(_: WSGIEnvironment, start: StartResponse, query: Query) -> Reply:
+    _steps[query["id"]].release()
+    return reply_text(start, "one more\n")
 
 
 def sleep(_: WSGIEnvironment, start: StartResponse, query: Query) -> Reply:
@@ -343,8 +352,9 @@ ROUTES: dict[str, Handler] = {
     "/redirect": redirect,
     "/sized": sized,
     "/sleep": sleep,
-    "/slow": slow,
     "/status": status,
+    "/step": step,
+    "/steps": steps,
     "/tracked": tracked,
     "/write": write,
 }
