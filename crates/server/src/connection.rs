@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hawksbill_core::{Connection, Peer, Turtle, Upgraded};
@@ -11,9 +12,9 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::activity::{Activity, Expired};
-use crate::drain::{Control, Drained, Open, Shutdown, until_drained};
+use crate::drain::{Control, Drained, Open, Shutdown, Stage, until_drained};
 use crate::forwarded::{self, canonical};
-use crate::io::{Transport, Watched, poll_first};
+use crate::io::{Transport, Watched, linger, poll_first};
 use crate::service::{Service, expects_continue};
 use crate::settings::{Refusal, Settings};
 use crate::supervise::{Stop, Watch, Work, supervise};
@@ -141,6 +142,9 @@ impl std::fmt::Debug for Connections {
     }
 }
 
+/// How long a client may be silent before a lingering connection is given up.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// What the parts of one connection share.
 pub(crate) struct Shared {
     pub(crate) settings: Arc<Settings>,
@@ -195,6 +199,24 @@ impl Shared {
 
     pub(crate) fn watch(&self) -> Watch<'_> {
         Watch { activity: &self.activity, settings: &self.settings, control: &self.control, rests: false }
+    }
+
+    /// Closes so that the client can read what was written to it.
+    pub(crate) async fn close(&self, io: impl Transport) {
+        if !self.activity.is_client_gone() {
+            let silence =
+                if self.control.is_ending() { SILENCE.min(self.settings.idle_grace) } else { SILENCE };
+            linger(io, silence, self.settings.linger).await;
+        }
+    }
+
+    /// Does the last of a connection's work, for as long as the server lasts.
+    pub(crate) async fn unless_cut(&self, work: impl Future<Output = ()>) {
+        tokio::select! {
+            biased;
+            () = self.control.reached(Stage::Cut) => {}
+            () = work => {}
+        }
     }
 
     /// Logs a request that hyper answered by itself.

@@ -27,9 +27,6 @@ const USUAL_HEADERS: usize = 100;
 /// What hyper keeps of a connection's bytes at most, unless a header block may be longer.
 const BUFFER: usize = 400 * 1024;
 
-/// How long a client may be silent before a lingering connection is given up.
-const SILENCE: Duration = Duration::from_secs(2);
-
 /// How long a client gets to take the few bytes of a refusal.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
@@ -123,20 +120,16 @@ pub(crate) async fn serve<S: Transport>(
         }
         io = Watched::new(stream, early, shared.activity.clone());
     };
-    tokio::select! {
-        biased;
-        () = shared.control.reached(Stage::Cut) => {}
-        () = end(io, ended, shared) => {}
-    }
+    shared.unless_cut(end(io, ended, shared)).await;
 }
 
 /// Says what is still to be said, and closes.
 async fn end(io: impl Transport, ended: Result<hyper::Result<()>, Stop>, shared: &Shared) {
     match ended {
-        Ok(Ok(())) => close(io, shared).await,
+        Ok(Ok(())) => shared.close(io).await,
         Ok(Err(error)) => {
             report(&error, shared);
-            close(io, shared).await;
+            shared.close(io).await;
         }
         Err(Stop::Expired(why)) => expire(io, why, shared).await,
         Err(Stop::Cut) => {}
@@ -152,14 +145,6 @@ fn builder(settings: &Settings) -> http1::Builder {
         builder.max_headers(settings.max_headers);
     }
     builder
-}
-
-async fn close(io: impl Transport, shared: &Shared) {
-    if !shared.activity.is_client_gone() {
-        let draining = shared.control.is_ending();
-        let silence = if draining { SILENCE.min(shared.settings.idle_grace) } else { SILENCE };
-        linger(io, silence, shared.settings.linger).await;
-    }
 }
 
 /// Logs why a connection failed: a request that hyper refused, or a client that left.

@@ -1,12 +1,14 @@
 //! HTTP/2 with prior knowledge on one connection (RFC 9113 section 3.3).
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 
 use crate::activity::Expired;
@@ -18,7 +20,7 @@ use crate::settings::Settings;
 use crate::supervise::{Stop, Work, supervise};
 
 struct Http2<S: Transport> {
-    connection: Pin<Box<http2::Connection<TokioIo<Watched<S>>, Service, TokioExecutor>>>,
+    connection: Pin<Box<http2::Connection<TokioIo<Lent<S>>, Service, TokioExecutor>>>,
     shared: Arc<Shared>,
     leaving: bool,
 }
@@ -54,15 +56,76 @@ pub(crate) async fn serve<S: Transport>(
     stages: &mut watch::Receiver<Stage>,
 ) {
     shared.activity.count_streams_only();
+    let back = Arc::new(Mutex::new(None));
+    let io = Lent { io: Some(io), back: back.clone() };
     let connection = Box::pin(builder(&shared.settings).serve_connection(TokioIo::new(io), service));
     let mut work = Http2 { connection, shared: shared.clone(), leaving: false };
     let client = shared.peer.remote();
-    match supervise(&mut work, shared.watch(), stages).await {
+    let ended = supervise(&mut work, shared.watch(), stages).await;
+    match &ended {
         Ok(Err(error)) => tracing::debug!(target: "hawksbill::connection", "{client}: {error}"),
         Err(Stop::Expired(why)) => {
             tracing::debug!(target: "hawksbill::connection", "{client}: {why:?} too long");
         }
         Ok(Ok(())) | Err(Stop::Cut) => {}
+    }
+    drop(work);
+    let io = back.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let (Some(io), Ok(_) | Err(Stop::Expired(Expired::Idle))) = (io, ended) {
+        // Frames that nobody has to answer (WINDOW_UPDATE, acknowledgements) are on their way even from a client
+        // that asks for nothing more.
+        shared.unless_cut(shared.close(io)).await;
+    }
+}
+
+/// The connection's stream, which hyper does not give back: it comes back when hyper drops it.
+struct Lent<S> {
+    io: Option<Watched<S>>,
+    back: Arc<Mutex<Option<Watched<S>>>>,
+}
+
+impl<S> Drop for Lent<S> {
+    fn drop(&mut self) {
+        *self.back.lock().unwrap_or_else(PoisonError::into_inner) = self.io.take();
+    }
+}
+
+impl<S: Transport> Lent<S> {
+    fn io(self: Pin<&mut Self>) -> io::Result<Pin<&mut Watched<S>>> {
+        // It is there until this is dropped.
+        self.get_mut().io.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl<S: Transport> AsyncRead for Lent<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.io()?.poll_read(cx, buf)
+    }
+}
+
+impl<S: Transport> AsyncWrite for Lent<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.io()?.poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.io()?.poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io()?.poll_shutdown(cx)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Gateway, PATIENCE, echo, milliseconds, mirror, parts};
+use crate::support::{Client, Gateway, PATIENCE, echo, milliseconds, mirror, parts};
 
 type Sender = SendRequest<Full<Bytes>>;
 
@@ -161,4 +161,63 @@ async fn a_drain_finishes_streams_and_takes_no_more() {
     assert_eq!(gateway.wait().await.cut, 0);
     connection.await.unwrap().ok();
     assert!(sender.send_request(post("/", "")).await.is_err());
+}
+
+/// A frame (RFC 9113 section 4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let [_, length @ ..] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// The next frame's type and flags, and what it carries.
+async fn next(client: &mut Client<TcpStream>) -> (u8, u8, Vec<u8>) {
+    let head = client.exactly(9).await;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    (head[3], head[4], client.exactly(length as usize).await)
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+/// Of `SETTINGS` and `PING`: an acknowledgement; of `DATA` and `HEADERS`: the end of the stream.
+const LAST: u8 = 1;
+
+/// A socket that is closed with unread bytes in it is reset, and what the client has not taken yet is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_answer_is_read_by_a_client_that_is_still_sending() {
+    const SIZE: usize = 4 * 1024 * 1024;
+    let gateway =
+        Gateway::of(Turtle::from_fn(async |_| Ok(Response::new(Body::from(Bytes::from(vec![b'x'; SIZE]))))));
+    let mut client = gateway.connect().await;
+    let window = &[0, 4, 0x7f, 0xff, 0xff, 0xff];
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    client.send(frame(SETTINGS, 0, 0, window)).await;
+    client.send(frame(WINDOW_UPDATE, 0, 0, &[0x3f, 0, 0, 0])).await;
+    // GET, http, / and the authority `a` (RFC 7541 appendix A).
+    client.send(frame(HEADERS, 4 | LAST, 1, &[0x82, 0x86, 0x84, 0x01, 1, b'a'])).await;
+    while next(&mut client).await.0 != HEADERS {}
+    gateway.shutdown().begin();
+    let (mut took, mut pings) = (0, 0);
+    loop {
+        match next(&mut client).await {
+            (DATA, flags, data) => {
+                took += data.len();
+                if flags & LAST != 0 {
+                    break;
+                }
+                // As the clients that widen a window with whatever they take.
+                client.send(frame(PING, 0, 0, b"any more")).await;
+                pings += 1;
+                sleep(milliseconds(1)).await;
+            }
+            (PING, 0, said) => client.send(frame(PING, LAST, 0, &said)).await,
+            _ => {}
+        }
+    }
+    assert_eq!(took, SIZE);
+    assert!(pings > 100, "{pings}");
+    drop(client);
+    assert_eq!(gateway.wait().await.cut, 0);
 }
