@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -85,9 +85,12 @@ def runserver(
     try:
         yield Running(process, output)
     finally:
-        process.send_signal(signal.SIGINT)
+        # To all, as a terminal does: the parent of Django's own server may miss it between two children.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
         try:
             process.wait(PATIENCE)
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()

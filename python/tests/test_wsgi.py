@@ -8,11 +8,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from harness import Server
+from harness import APPS, Server
 from pattern import pieces
 from watching import until
 from wsgi_probe import INPUT
@@ -258,6 +259,55 @@ def test_four_requests_run_at_once(wsgi_probe: Server) -> None:
         assert list(pool.map(ask, range(4))) == ["slept\n"] * 4
     # One after the other they would take four seconds.
     assert time.monotonic() - began < 4
+
+
+CROWDED = """
+listen = "127.0.0.1:0"
+
+[apps.probe]
+wsgi = "wsgi_probe:application"
+dir = "{dir}"
+threads = 2
+
+[sites."*"]
+"/" = "probe"
+"/still" = {{ respond = "still" }}
+"""
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[Server]:
+    """The probe on two threads, and a route that needs none."""
+    config = tmp_path / "hawksbill.toml"
+    config.write_text(CROWDED.format(dir=APPS))
+    with Server("run", "--config", config) as server:
+        yield server
+
+
+def get(server: Server, path: str) -> bytes:
+    """A page by a connection of its own."""
+    with server.client() as client:
+        return client.get(path).content
+
+
+def test_a_crowd_is_served_to_its_last(crowded: Server) -> None:
+    large = 3 * 2**20
+    paths = ["/sleep?seconds=0.02", "/still", f"/sized?size={large}&piece=65536"] * 20
+    with ThreadPoolExecutor(12) as pool:
+        bodies = list(pool.map(lambda path: get(crowded, path), paths))
+    assert bodies[0::3] == [b"slept\n"] * 20
+    assert bodies[1::3] == [b"still"] * 20
+    assert [len(body) for body in bodies[2::3]] == [large] * 20
+
+
+def test_what_needs_no_thread_waits_for_none(crowded: Server) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        slow = [pool.submit(get, crowded, "/sleep?seconds=5") for _ in range(6)]
+        until(lambda: sum(one.running() for one in slow) == 6)
+        for _ in range(20):
+            assert get(crowded, "/still") == b"still"
+        assert not any(one.done() for one in slow)
+        assert [one.result() for one in slow] == [b"slept\n"] * 6
 
 
 @VERSIONS

@@ -8,6 +8,10 @@
 //! every [`TICK`] whether it has been away for that long. If so the main thread drives, requests go to the threads of the
 //! pool through their queue, and a slow call delays none of the others. When no call has been seen to wait for a while
 //! and no request waits, a Python thread leads again.
+//!
+//! Where all threads are at work and more requests wait than there are threads, nobody could serve a request that the
+//! main thread reads, and to read it takes the processor from a call, and its caches. So the main thread drives in
+//! [rounds](ROUND) then, as network cards put off their interrupts: it sends and reads what has come together.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -27,6 +31,10 @@ use crate::later::Later;
 
 /// How often the main thread looks whether somebody drives.
 const TICK: Duration = Duration::from_millis(1);
+/// How long the main thread pauses between two rounds, which is how long what needs no thread waits for it at most.
+const ROUND: Duration = Duration::from_millis(4);
+/// How often to look at the crew where it is not expected to change soon.
+pub(crate) const SELDOM: Duration = Duration::from_millis(10);
 
 /// Threads that serve requests, seen by whoever drives.
 pub(crate) trait Crew: Send + Sync {
@@ -39,12 +47,22 @@ pub(crate) trait Crew: Send + Sync {
     /// A thread that led has been away for a tick: sees whether its call waits for something.
     fn is_held_up(self: Arc<Self>);
 
-    /// Sees to it that the requests that wait are served. `None`: nothing speaks against a leader from the crew; else when
-    /// to look again.
-    fn look(self: Arc<Self>) -> Option<Duration>;
+    /// Sees to it that the requests that wait are served.
+    fn look(self: Arc<Self>) -> View;
 
     /// Calls a thread for the requests that wait while the leader waits for something itself.
     fn stand_in(self: Arc<Self>);
+}
+
+/// What the main thread, driving, sees of the crew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// Nothing speaks against a leader from it.
+    Free,
+    /// All are at work, and requests wait for one of them.
+    Crowded,
+    /// It has to be looked at again after so long.
+    Busy(Duration),
 }
 
 /// The lead: the right to drive the runtime.
@@ -61,6 +79,10 @@ pub(crate) struct Lead {
     overdue: AtomicBool,
     /// Whether the main thread has to be called when the lead is let go.
     main_rests: AtomicBool,
+    /// Whether the main thread pauses between rounds.
+    pauses: AtomicBool,
+    /// How often threads of the crew waited for the runtime.
+    waits: AtomicU64,
     /// The main thread drives from now on to the end.
     recalled: AtomicBool,
 }
@@ -132,6 +154,8 @@ where
         main: thread::current(),
         overdue: AtomicBool::new(false),
         main_rests: AtomicBool::new(false),
+        pauses: AtomicBool::new(false),
+        waits: AtomicU64::new(0),
         recalled: AtomicBool::new(false),
     });
     lead.clone().stand_here();
@@ -148,6 +172,7 @@ where
         });
         match outcome {
             Turn::Over(output) => break output,
+            Turn::Rounds => lead.make_rounds(runtime),
             Turn::HandOver => lead.rest(),
         }
     };
@@ -157,6 +182,7 @@ where
 
 enum Turn<T> {
     Over(Option<T>),
+    Rounds,
     HandOver,
 }
 
@@ -187,6 +213,9 @@ impl Lead {
 
     /// Drives until the crew has work, if nobody else does. True: it was driven. A thread of the crew; not attached.
     pub(crate) fn drive(&self) -> bool {
+        if self.hurry() {
+            return false;
+        }
         let Some(crew) = self.crew() else { return false };
         let mut first = true;
         self.drive_until(|cx| {
@@ -203,6 +232,8 @@ impl Lead {
 
     /// Drives for one round, if nobody else does: what is there is sent and read.
     pub(crate) fn pass(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        self.hurry();
         let mut first = true;
         self.drive_until(|cx| {
             if std::mem::take(&mut first) {
@@ -217,6 +248,8 @@ impl Lead {
     /// else does, or has to.
     pub(crate) fn wait<T>(&self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
         let crew = self.crew()?;
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        self.hurry();
         let mut result = None;
         self.drive_until(|cx| {
             if let Poll::Ready(value) = poll(cx) {
@@ -234,6 +267,15 @@ impl Lead {
     /// Whether nobody has driven for so long that what waits to be sent comes before further work.
     pub(crate) fn is_overdue(&self) -> bool {
         self.overdue.load(Ordering::Relaxed) && self.holder.load(Ordering::Acquire) == NOBODY
+    }
+
+    /// Has the main thread drive without pauses, if it makes any: whether it did.
+    fn hurry(&self) -> bool {
+        let paused = self.pauses.load(Ordering::Relaxed) && self.pauses.swap(false, Ordering::AcqRel);
+        if paused {
+            self.main.unpark();
+        }
+        paused
     }
 
     /// Has the main thread drive from now on.
@@ -298,10 +340,42 @@ impl Lead {
         }
         let Some(crew) = self.crew().filter(|_| !self.is_recalled()) else { return Poll::Pending };
         while tick.as_mut().poll(cx).is_ready() {
-            let Some(again) = crew.clone().look() else { return Poll::Ready(Turn::HandOver) };
+            let again = match crew.clone().look() {
+                View::Free => return Poll::Ready(Turn::HandOver),
+                View::Busy(again) => again,
+                // Whoever streams is served sooner without pauses.
+                View::Crowded if self.waits.swap(0, Ordering::Relaxed) > 0 => SELDOM,
+                View::Crowded => return Poll::Ready(Turn::Rounds),
+            };
             tick.as_mut().reset(Instant::now() + again.max(TICK));
         }
         Poll::Pending
+    }
+
+    /// Drives in rounds, until the crew can do with more.
+    fn make_rounds(&self, runtime: &Runtime) {
+        self.later.leave();
+        self.pauses.store(true, Ordering::Release);
+        while self.pauses.load(Ordering::Acquire) && !self.is_recalled() {
+            thread::park_timeout(ROUND);
+            // What the first turn finds to be read is read in the second.
+            let mut turns = 2;
+            runtime.block_on(poll_fn(|cx| {
+                self.later.drain(cx);
+                if turns == 0 {
+                    return Poll::Ready(());
+                }
+                turns -= 1;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }));
+            self.later.leave();
+            if self.crew().is_none_or(|crew| crew.look() != View::Crowded) {
+                break;
+            }
+        }
+        self.pauses.store(false, Ordering::Release);
+        self.later.call();
     }
 
     /// Leaves the driving to the crew until one of them is away for too long.

@@ -25,7 +25,7 @@ pub(crate) use self::seats::Trace;
 use self::watch::{Look, Seen, Watch};
 use crate::debugged;
 use crate::later::Later;
-use crate::lead::{self, Crew, Lead};
+use crate::lead::{self, Crew, Lead, SELDOM, View};
 use crate::stacks;
 use crate::watchdog::Marks;
 
@@ -38,8 +38,9 @@ mod watch;
 const COMPUTING: Duration = Duration::from_millis(5);
 /// How long jobs call threads at once after calls were seen to wait.
 const EAGER: Duration = Duration::from_millis(100);
-/// How often to look meanwhile whether that is still so.
-const SELDOM: Duration = Duration::from_millis(10);
+
+/// After how long without a job that ends the threads are not expected to be done with theirs soon.
+const STUCK: Duration = Duration::from_millis(50);
 
 /// What the threads of a pool do.
 pub(crate) trait Work: Send + Sync + 'static {
@@ -511,20 +512,24 @@ impl<W: Work> Crew for Inner<W> {
         }
     }
 
-    fn look(self: Arc<Self>) -> Option<Duration> {
+    fn look(self: Arc<Self>) -> View {
         let mut state = self.lock();
         // Nobody could be summoned, nor be free to lead, before one of them is done.
         if !state.jobs.is_empty() && state.running >= self.most_threads && !state.stopping {
-            return Some(SELDOM);
+            let taken = state.taken;
+            return match state.look.at(taken) {
+                Seen::Still(since) if since >= STUCK => View::Busy(SELDOM),
+                Seen::Still(_) | Seen::Moving => View::Crowded,
+            };
         }
         if state.stopping || !self.attend(&mut state) {
-            return Some(Duration::ZERO);
+            return View::Busy(Duration::ZERO);
         }
         // While each job gets a thread at once there is nothing to see.
         if let Some(left) = state.eager_for() {
-            return Some(left.min(SELDOM));
+            return View::Busy(left.min(SELDOM));
         }
-        if state.idle > 0 { None } else { Some(Duration::ZERO) }
+        if state.idle > 0 { View::Free } else { View::Busy(Duration::ZERO) }
     }
 
     fn stand_in(self: Arc<Self>) {

@@ -56,13 +56,16 @@ async fn a_slow_job_delays_none_that_a_free_thread_can_do() {
 }
 
 #[tokio::test]
-async fn whoever_drives_looks_seldom_while_nobody_could_come() {
+async fn a_crowd_is_told_from_threads_that_keep_up() {
     let pool = pool(1, 2);
     let blocked = block(&pool);
     // Nobody waits: a thread may be free to lead at any moment.
-    assert_eq!(pool.inner.clone().look(), Some(Duration::ZERO));
+    assert_eq!(pool.inner.clone().look(), View::Busy(Duration::ZERO));
     pool.submit(Box::new(|_| ())).unwrap();
-    assert_eq!(pool.inner.clone().look(), Some(SELDOM));
+    assert_eq!(pool.inner.clone().look(), View::Crowded);
+    // Who waits for threads that end nothing may do so for long.
+    std::thread::sleep(STUCK);
+    assert_eq!(pool.inner.clone().look(), View::Busy(SELDOM));
     drop(blocked);
     assert!(pool.stop(Duration::from_secs(5)).await);
 }
