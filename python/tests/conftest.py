@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,10 @@ MEBIBYTE = 2**20
 
 # The tests compute from the probes' own modules what the probes will send.
 sys.path.insert(0, str(APPS))
+
+# Where a script runs the tests in its background they ignore Ctrl-C, and so would what they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
