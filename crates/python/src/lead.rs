@@ -81,7 +81,7 @@ pub(crate) struct Lead {
     main_rests: AtomicBool,
     /// Whether the main thread pauses between rounds.
     pauses: AtomicBool,
-    /// How often threads of the crew waited for the runtime.
+    /// How often threads of the crew streamed, or waited for the runtime, since the main thread last looked.
     waits: AtomicU64,
     /// The main thread drives from now on to the end.
     recalled: AtomicBool,

@@ -38,7 +38,6 @@ mod watch;
 const COMPUTING: Duration = Duration::from_millis(5);
 /// How long jobs call threads at once after calls were seen to wait.
 const EAGER: Duration = Duration::from_millis(100);
-
 /// After how long without a job that ends the threads are not expected to be done with theirs soon.
 const STUCK: Duration = Duration::from_millis(50);
 
