@@ -175,3 +175,12 @@ def write_pausing(project: Path, name: str, pause: float) -> None:
     """Writes a WSGI application that takes so many seconds for each request."""
     text = PAUSING.replace("NAME", name).replace("PAUSE", str(pause))
     (project / f"{name}.py").write_text(text)
+
+
+def write_shop_and_blog(directory: Path) -> Path:
+    """Makes a project of a shop, which takes its time, and a blog, which takes none."""
+    project = directory / "project"
+    project.mkdir()
+    write_pausing(project, "shop", PAUSE)
+    write_pausing(project, "blog", 0)
+    return project

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from harness import Server, fetch
 from playwright.sync_api import Browser, Page, expect
-from sites import PAUSE, write_pausing
 from sites import SHOP_AND_BLOG as FRONT
+from sites import write_shop_and_blog
 from test_browser import MILLISECONDS, browser  # noqa: F401 (a fixture)
 from watching import Measured, is_near, until
 
@@ -39,11 +39,7 @@ workers = 2
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    project = tmp_path / "project"
-    project.mkdir()
-    write_pausing(project, "shop", PAUSE)
-    write_pausing(project, "blog", 0)
-    return project
+    return write_shop_and_blog(tmp_path)
 
 
 @pytest.fixture

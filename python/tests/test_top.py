@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 from harness import COMMAND, Ask, Server, bad, fetch, good
-from sites import PAUSE, write_pausing
+from sites import PAUSE, write_shop_and_blog
 from sites import SHOP_AND_BLOG as FRONT
 from watching import PATIENCE, Measured, control, is_near, socket_of, until
 
@@ -41,11 +41,7 @@ workers = 2
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    project = tmp_path / "project"
-    project.mkdir()
-    write_pausing(project, "shop", PAUSE)
-    write_pausing(project, "blog", 0)
-    return project
+    return write_shop_and_blog(tmp_path)
 
 
 @pytest.fixture
