@@ -4,10 +4,11 @@
 //! of its way. So a Python thread drives the (single-threaded) runtime itself: it reads until requests are there, lets
 //! go, serves them one after the other, and drives on, which sends what was answered meanwhile.
 //!
-//! That is right as long as calls are short. While a Python thread serves a call, nobody drives; the main thread looks
-//! every [`TICK`] whether it has been away for that long. If so the main thread drives, requests go to the threads of the
-//! pool through their queue, and a slow call delays none of the others. When no call has been seen to wait for a while
-//! and no request waits, a Python thread leads again.
+//! That is right as long as calls are short, or compute: while they do no other could. While a Python thread serves a
+//! call, nobody drives; the main thread looks every [`TICK`] whether it has been away for that long, and more seldom
+//! where it computes. If a call waits, or computes for long, the main thread drives, requests go to the threads of the
+//! pool through their queue, and a slow call delays none of the others. When no call has been seen to wait for a while,
+//! and no request waits or one thread would do, a Python thread leads again.
 //!
 //! Where all threads are at work and more requests wait than there are threads, nobody could serve a request that the
 //! main thread reads, and to read it takes the processor from a call, and its caches. So the main thread drives in
@@ -31,7 +32,8 @@ use crate::later::Later;
 
 /// How often the main thread looks whether somebody drives.
 const TICK: Duration = Duration::from_millis(1);
-/// How long the main thread pauses between two rounds, which is how long what needs no thread waits for it at most.
+/// How long the main thread pauses between two rounds, which is how long what needs no thread waits for it at most. Also
+/// how often it looks at a thread that leads and computes.
 const ROUND: Duration = Duration::from_millis(4);
 /// How often to look at the crew where it is not expected to change soon.
 pub(crate) const SELDOM: Duration = Duration::from_millis(10);
@@ -44,8 +46,11 @@ pub(crate) trait Crew: Send + Sync {
     /// Calls a thread that does nothing to drive. False: there is none, or it is not the time.
     fn send_leader(self: Arc<Self>) -> bool;
 
-    /// A thread that led has been away for a tick: sees whether its call waits for something.
-    fn is_held_up(self: Arc<Self>);
+    /// Whether the thread that led waits for something in its call.
+    fn waits(&self) -> bool;
+
+    /// A thread that led is away for too long, since its call waits for something or computes.
+    fn is_held_up(self: Arc<Self>, waits: bool);
 
     /// Sees to it that the requests that wait are served.
     fn look(self: Arc<Self>) -> View;
@@ -391,31 +396,83 @@ impl Lead {
         self.later.call();
     }
 
+    /// Looks at the threads that lead, until none does although it should.
     fn watch(&self) {
         let mut seen = None;
+        let mut pace = TICK;
+        let mut calls = Calls::default();
         while !self.is_recalled() {
-            let now = (self.let_go.load(Ordering::SeqCst), self.holder.load(Ordering::SeqCst));
+            let now = self.turn();
             let unchanged = seen.replace(now) == Some(now);
             if unchanged && now.1 == CREW {
-                self.main_rests.store(true, Ordering::SeqCst);
-                if self.let_go.load(Ordering::SeqCst) == now.0 && !self.is_recalled() {
-                    thread::park();
-                }
-                self.main_rests.store(false, Ordering::SeqCst);
+                self.rest_while_it_drives(now.0);
                 continue;
             }
-            if unchanged
-                && self.holder.compare_exchange(NOBODY, MAIN, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-            {
-                if let Some(crew) = self.crew() {
-                    crew.is_held_up();
-                }
-                return;
-            }
             if now.1 == NOBODY {
+                let looks = unchanged || pace > TICK;
+                // It may have come to its end meanwhile, and wait for requests.
+                let waits = looks && self.crew().is_some_and(|crew| crew.waits()) && self.turn() == now;
+                // What computes has a round, and what waits now and then is not what computes.
+                let is_held_up = (unchanged && (waits || pace > TICK)) | calls.note(waits);
+                if is_held_up && self.take_over(waits) {
+                    return;
+                }
+                if looks {
+                    pace = if waits { TICK } else { ROUND };
+                }
                 self.overdue.store(true, Ordering::Relaxed);
             }
-            thread::sleep(TICK);
+            thread::sleep(pace);
         }
+    }
+
+    /// How often threads of the crew let go so far, and who drives.
+    fn turn(&self) -> (u64, u8) {
+        (self.let_go.load(Ordering::SeqCst), self.holder.load(Ordering::SeqCst))
+    }
+
+    /// Rests until the thread that drives lets go, as it has done so often before.
+    fn rest_while_it_drives(&self, let_go: u64) {
+        self.main_rests.store(true, Ordering::SeqCst);
+        if self.let_go.load(Ordering::SeqCst) == let_go && !self.is_recalled() {
+            thread::park();
+        }
+        self.main_rests.store(false, Ordering::SeqCst);
+    }
+
+    /// Drives instead of a thread that is held up. False: another one drives already.
+    fn take_over(&self, waits: bool) -> bool {
+        let taken = self.holder.compare_exchange(NOBODY, MAIN, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if let Some(crew) = self.crew().filter(|_| taken) {
+            crew.is_held_up(waits);
+        }
+        taken
+    }
+}
+
+/// What the last looks at calls saw, the last one in the lowest bit: whether they waited.
+#[derive(Debug, Default)]
+struct Calls(u16);
+
+impl Calls {
+    /// Notes what a look saw. True: these calls wait so much that others could be served meanwhile.
+    fn note(&mut self, waits: bool) -> bool {
+        self.0 = self.0 << 1 | u16::from(waits);
+        waits && self.0.count_ones() >= 3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_wait_if_one_look_in_five_says_so() {
+        let mut calls = Calls::default();
+        let mut note = |waits: &str| waits.chars().map(|c| calls.note(c == 'w')).collect::<Vec<_>>();
+        assert_eq!(note("..w....w......."), [false; 15]);
+        assert_eq!(note("w"), [true]);
+        assert_eq!(note("................"), [false; 16]);
+        assert_eq!(note("w.w.w"), [false, false, false, false, true]);
     }
 }

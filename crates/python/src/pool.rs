@@ -8,7 +8,8 @@
 //! Where they are not, since calls wait for a database or sleep, further threads come, and for a while each job
 //! summons one at once; where a call computes, a thread more could not help it, and comes later.
 //!
-//! Where the process has a [`Lead`] to give, a thread without a job drives the runtime instead of sleeping.
+//! Where the process has a [`Lead`] to give, a thread without a job drives the runtime instead of sleeping, and where
+//! [one thread would do](alone) the others leave all jobs to it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +21,7 @@ use hawksbill_core::Sample;
 use pyo3::prelude::*;
 use tokio::sync::Notify;
 
+use self::alone::Alone;
 use self::seats::Seats;
 pub(crate) use self::seats::Trace;
 use self::watch::{Look, Seen, Watch};
@@ -29,6 +31,7 @@ use crate::lead::{self, Crew, Lead, SELDOM, View};
 use crate::stacks;
 use crate::watchdog::Marks;
 
+mod alone;
 mod seats;
 #[cfg(test)]
 mod tests;
@@ -105,6 +108,7 @@ struct State<W: Work> {
     dropped: u64,
     /// Until then calls are known to wait more than to compute, so that each job gets a thread at once.
     eager: Option<Instant>,
+    alone: Alone,
     stopping: bool,
     handles: Vec<thread::JoinHandle<()>>,
     look: Look,
@@ -126,8 +130,23 @@ impl<W: Work> State<W> {
         Some(job)
     }
 
+    /// Whether a thread is to leave the jobs that wait to another one.
+    fn gives_way(&self) -> bool {
+        self.alone.is_so() && self.running > 0
+    }
+
+    /// Whether jobs wait that one thread can do all alone, as it is to do from now on then.
+    fn is_enough_with_one(&mut self) -> bool {
+        if self.jobs.is_empty() || self.stopping || self.is_eager() {
+            return false;
+        }
+        self.alone.suffices(self.taken, self.seats.oldest(), || watch::any_runs(self.seats.at_work()))
+    }
+
+    /// Calls wait for something.
     fn be_eager(&mut self) {
         self.eager = Some(Instant::now() + EAGER);
+        self.alone.refute();
     }
 
     fn is_eager(&mut self) -> bool {
@@ -167,6 +186,7 @@ impl<W: Work> Pool<W> {
             taken: 0,
             dropped: 0,
             eager: None,
+            alone: Alone::default(),
             stopping: false,
             handles: Vec::new(),
             look: Look::default(),
@@ -349,6 +369,7 @@ impl<W: Work> Inner<W> {
         if state.jobs.is_empty() || state.coming > 0 {
             return;
         }
+        state.alone.end();
         if state.idle > 0 {
             self.call_one(state);
         } else if state.threads < self.most_threads {
@@ -383,7 +404,7 @@ impl<W: Work> Inner<W> {
         match state.look.at(state.taken) {
             Seen::Moving => {}
             _ if state.coming > 0 => {}
-            Seen::Still(_) if !watch::computes(state) => {
+            Seen::Still(_) if !watch::any_runs(state.seats.at_work()) => {
                 state.be_eager();
                 self.summon(state);
             }
@@ -447,32 +468,40 @@ impl<W: Work> Inner<W> {
             if state.stopping {
                 return None;
             }
-            // Answers that were given are sent before many more are made.
-            if let Some(lead) = lead.filter(|lead| !state.jobs.is_empty() && lead.is_overdue()) {
+            if !state.gives_way() {
+                // Answers that were given are sent before many more are made.
+                if !state.jobs.is_empty() && lead.is_some_and(|lead| lead.is_overdue()) {
+                    drop(state);
+                    drop(done.take());
+                    state = self.drive(py).0;
+                }
+                if let Some(job) = state.take(&self.work, seat) {
+                    if !state.jobs.is_empty() {
+                        self.relieve(&mut state);
+                    }
+                    return Some(job);
+                }
                 drop(state);
                 drop(done.take());
-                py.detach(|| lead.drive());
-                state = self.lock();
-            }
-            if let Some(job) = state.take(&self.work, seat) {
-                if !state.jobs.is_empty() {
-                    self.relieve(&mut state);
+                let drove;
+                (state, drove) = self.drive(py);
+                if drove || !state.jobs.is_empty() {
+                    continue;
                 }
-                return Some(job);
-            }
-            drop(state);
-            drop(done.take());
-            let drove = lead.is_some_and(|lead| py.detach(|| lead.drive()));
-            state = self.lock();
-            if drove || !state.jobs.is_empty() {
-                continue;
             }
             state.idle += 1;
             drop(state);
+            drop(done.take());
             let called = py.detach(|| self.wait());
             state = self.lock();
             state.coming -= usize::from(called);
         }
+    }
+
+    /// Drives the runtime, if that is this thread's to do: whether it was. The lock is taken after it.
+    fn drive(&self, py: Python<'_>) -> (MutexGuard<'_, State<W>>, bool) {
+        let drove = self.lead.get().is_some_and(|lead| py.detach(|| lead.drive()));
+        (self.lock(), drove)
     }
 
     /// Waits to be called, or stopped. True: this thread was called.
@@ -495,6 +524,10 @@ impl<W: Work> Crew for Inner<W> {
 
     fn send_leader(self: Arc<Self>) -> bool {
         let mut state = self.lock();
+        // Who does everything leads as well.
+        if state.alone.is_so() && state.running > 0 {
+            return true;
+        }
         let is_free = state.jobs.is_empty() && state.coming == 0 && state.idle > 0;
         if is_free && !state.stopping {
             self.call_one(&mut state);
@@ -502,17 +535,27 @@ impl<W: Work> Crew for Inner<W> {
         is_free
     }
 
-    fn is_held_up(self: Arc<Self>) {
+    fn waits(&self) -> bool {
+        // With the lock in hand a thread would be seen to wait for it.
+        let at_work: Vec<_> = self.lock().seats.at_work().collect();
+        !at_work.is_empty() && !watch::any_runs(at_work)
+    }
+
+    fn is_held_up(self: Arc<Self>, waits: bool) {
         let mut state = self.lock();
         state.look = Look::default();
-        if state.running > 0 && !watch::computes(&state) {
+        if waits {
             state.be_eager();
             self.summon(&mut state);
         }
+        state.alone.end();
     }
 
     fn look(self: Arc<Self>) -> View {
         let mut state = self.lock();
+        if state.is_enough_with_one() {
+            return View::Free;
+        }
         // Nobody could be summoned, nor be free to lead, before one of them is done.
         if !state.jobs.is_empty() && state.running >= self.most_threads && !state.stopping {
             let taken = state.taken;

@@ -16,6 +16,9 @@ impl Trace for () {
     }
 }
 
+/// The number of no job.
+const NONE: u64 = u64::MAX;
+
 /// One place for each thread; those that have ended leave theirs empty.
 pub(super) struct Seats<T>(Vec<Option<Seat<T>>>);
 
@@ -25,7 +28,7 @@ struct Seat<T> {
     id: Pid,
     /// Its job, until somebody has found that overdue.
     trace: Option<T>,
-    /// Which job it is, in the order in which they were taken.
+    /// Which job it does, in the order in which they were taken.
     number: u64,
     /// When its time began anew.
     since: Option<Duration>,
@@ -38,7 +41,7 @@ impl<T: Trace> Seats<T> {
 
     /// Finds a place for the thread that this is called on.
     pub(super) fn sit(&mut self) -> usize {
-        let seat = Some(Seat { id: gettid(), trace: None, number: 0, since: None });
+        let seat = Some(Seat { id: gettid(), trace: None, number: NONE, since: None });
         if let Some((at, free)) = self.0.iter_mut().enumerate().find(|(_, seat)| seat.is_none()) {
             *free = seat;
             return at;
@@ -65,7 +68,9 @@ impl<T: Trace> Seats<T> {
     /// The thread has done its job. What is given is to be dropped without any lock.
     #[must_use]
     pub(super) fn end(&mut self, at: usize) -> Option<T> {
-        self.0.get_mut(at)?.as_mut()?.trace.take()
+        let seat = self.0.get_mut(at)?.as_mut()?;
+        seat.number = NONE;
+        seat.trace.take()
     }
 
     /// The first `old` jobs that are still done, and that nobody has found overdue: with the places of their threads and their
@@ -76,9 +81,14 @@ impl<T: Trace> Seats<T> {
         old.filter_map(|(at, seat)| Some((at, seat.number, seat.trace.as_ref()?)))
     }
 
-    /// What the system calls the threads.
-    pub(super) fn ids(&self) -> impl Iterator<Item = Pid> {
-        self.0.iter().flatten().map(|seat| seat.id)
+    /// What the system calls the threads that do a job.
+    pub(super) fn at_work(&self) -> impl Iterator<Item = Pid> {
+        self.0.iter().flatten().filter(|seat| seat.number != NONE).map(|seat| seat.id)
+    }
+
+    /// The number of the job that has been done for longest; those of later jobs are greater.
+    pub(super) fn oldest(&self) -> u64 {
+        self.0.iter().flatten().map(|seat| seat.number).min().unwrap_or(NONE)
     }
 
     /// The jobs that should be over, each once, with the places of their threads: those of the first `old`, and those
@@ -137,7 +147,20 @@ mod tests {
         let mut seats = Seats::<()>::new();
         assert_eq!((seats.sit(), seats.sit()), (0, 1));
         assert_eq!(seats.leave(0), None);
-        assert_eq!(seats.ids().count(), 1);
         assert_eq!((seats.sit(), seats.sit()), (0, 2));
+    }
+
+    #[test]
+    fn who_is_at_work_is_known_with_the_job() {
+        let mut seats = Seats::<()>::new();
+        let (one, other) = (seats.sit(), seats.sit());
+        assert_eq!((seats.at_work().count(), seats.oldest()), (0, NONE));
+        seats.begin(one, 7, None);
+        seats.begin(other, 8, None);
+        assert_eq!((seats.at_work().count(), seats.oldest()), (2, 7));
+        assert_eq!(seats.end(one), None);
+        assert_eq!((seats.at_work().count(), seats.oldest()), (1, 8));
+        assert_eq!(seats.leave(other), None);
+        assert_eq!(seats.at_work().count(), 0);
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::Pid;
 
-use super::{Inner, State, Work};
+use super::{Inner, Work};
 
 /// How often it looks. A job that a sleeping call holds up waits about this long for another thread.
 const TICK: Duration = Duration::from_millis(1);
@@ -111,10 +111,10 @@ impl Shared {
     }
 }
 
-/// Whether a thread of the pool runs, or would if it had a processor (proc(5), `/proc/pid/task/tid/stat`). One that
+/// Whether one of these threads runs, or would if it had a processor (proc(5), `/proc/pid/task/tid/stat`). One that
 /// waits for the interpreter sleeps, but then another one runs.
-pub(super) fn computes<W: Work>(state: &State<W>) -> bool {
-    state.seats.ids().any(runs)
+pub(super) fn any_runs(threads: impl IntoIterator<Item = Pid>) -> bool {
+    threads.into_iter().any(runs)
 }
 
 fn runs(id: Pid) -> bool {
