@@ -44,7 +44,7 @@ def application(environ, start_response):
 def server(tmp_path: Path) -> Iterator[Server]:
     """The application above."""
     (tmp_path / "threads.py").write_text(APPLICATION)
-    words = ("run", "--dir", tmp_path, "--threads", THREADS, "--workers", 1, "threads:application")
+    words = ("run", "--dir", tmp_path, "--threads", str(THREADS), "--workers", "1", "threads:application")
     with Server(*words) as server:
         yield server
 
