@@ -108,6 +108,7 @@ struct State<W: Work> {
     dropped: u64,
     /// Until then calls are known to wait more than to compute, so that each job gets a thread at once.
     eager: Option<Instant>,
+    /// Whether one thread is known to suffice.
     alone: Alone,
     stopping: bool,
     handles: Vec<thread::JoinHandle<()>>,
