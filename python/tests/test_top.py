@@ -246,8 +246,7 @@ def test_top_in_a_terminal(
         pid = int(fetch(server.base).headers["x-pid"])
         os.kill(pid, signal.SIGKILL)
         until(lambda: row(terminal.screen(), "shop")[-2:-1] == ["1"])
-    # What those got who were under way then.
-    assert {failure[:3] for failure in load.failures} <= {"502"}
+    assert load.failures == []
     for width, height in [(120, 40), (60, 10), (80, 24)]:
         terminal.resize(width, height)
         terminal.wait_for("^hawksbill ")

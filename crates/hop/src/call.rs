@@ -20,10 +20,29 @@ use crate::stream::{End, Stream};
 use crate::tunnel;
 use crate::wire::{END, Facts, FrameKind, HELD, RequestHead, ResponseHead, UPGRADE};
 
-/// Why a call has no answer. The request is here again where the worker cannot have seen it.
+/// Why a call has no answer.
 pub(crate) struct Failure {
     pub(crate) error: Error,
-    pub(crate) request: Option<Box<Request<Body>>>,
+    pub(crate) again: Again,
+}
+
+/// Whether a request may be sent to another worker.
+pub(crate) enum Again {
+    No,
+    /// The worker cannot have seen it.
+    Unseen(Box<Request<Body>>),
+    /// The worker may have seen it, but it asks for nothing that matters if it is done twice.
+    Safe(Box<Request<Body>>),
+}
+
+impl Failure {
+    fn last(error: Error) -> Self {
+        Self { error, again: Again::No }
+    }
+
+    pub(crate) fn unseen(error: Error, request: Request<Body>) -> Self {
+        Self { error, again: Again::Unseen(Box::new(request)) }
+    }
 }
 
 /// A request that was sent. Dropping it cancels the call.
@@ -77,21 +96,22 @@ pub(crate) fn send(link: &Arc<Link>, seat: Seat, request: Request<Body>) -> Resu
         .push()
         .and_then(|mut pushing| pushing.begin(link.ours.window as usize, link.theirs.window as usize));
     let Some(stream) = begun else {
-        return Err(Failure { error: unsent(), request: Some(Box::new(request)) });
+        return Err(Failure::unseen(unsent(), request));
     };
     let mut begun = Begun { link, stream: &stream, opened: false };
     let mut outgoing = match Outgoing::of(request, link) {
         Ok(outgoing) => outgoing,
-        Err(error) => return Err(Failure { error, request: None }),
+        Err(error) => return Err(Failure::last(error)),
     };
     let Some(mut pushing) = link.push() else {
-        return Err(Failure { error: unsent(), request: outgoing.restored() });
+        let again = outgoing.restored().map_or(Again::No, Again::Unseen);
+        return Err(Failure { error: unsent(), again });
     };
     if !open(&mut pushing, &stream, seat, &mut outgoing) {
         drop(pushing);
         let error =
             Error::new(Kind::HeadersTooLarge).because("the request's head is larger than a worker takes");
-        return Err(Failure { error, request: None });
+        return Err(Failure::last(error));
     }
     begun.opened = true;
     pushing.opened();
@@ -201,13 +221,20 @@ impl Call {
         }
     }
 
-    /// The request as it was.
-    fn request(&mut self) -> Option<Box<Request<Body>>> {
-        let (mut parts, body) = self.kept.take()?;
+    /// The request as it was, where it may be sent to another worker: always if this one never saw it, and if its method is
+    /// safe (RFC 9110 section 9.2.1) also else.
+    fn again(&mut self, unseen: bool) -> Again {
+        let Some((mut parts, body)) = self.kept.take() else { return Again::No };
+        let safe = parts.method.is_safe();
         if let Some(upgrade) = self.upgrade.take() {
             parts.extensions.insert(upgrade);
         }
-        Some(Box::new(Request::from_parts(parts, Body::from(body))))
+        let request = Box::new(Request::from_parts(parts, Body::from(body)));
+        match (unseen, safe) {
+            (true, _) => Again::Unseen(request),
+            (false, true) => Again::Safe(request),
+            (false, false) => Again::No,
+        }
     }
 }
 
@@ -236,16 +263,15 @@ impl Future for Call {
         self.part_with_upload(&stream);
         Poll::Ready(match (answer, end) {
             (Some((head, switched)), _) => Ok(self.answered(stream, head, switched)),
-            (None, Some(End::Lost { error, unsent: true })) => {
-                Err(Failure { error: error.retryable(), request: self.request() })
+            (None, Some(End::Lost { error, unsent })) => {
+                let error = if unsent { error.retryable() } else { error };
+                Err(Failure { error, again: self.again(unsent) })
             }
-            (None, Some(End::Failed(error) | End::Lost { error, .. })) => {
-                Err(Failure { error, request: None })
-            }
+            (None, Some(End::Failed(error))) => Err(Failure::last(error)),
             (None, _) => {
                 let error =
                     Error::new(Kind::BadGateway).because("the worker ended a request without an answer");
-                Err(Failure { error, request: None })
+                Err(Failure::last(error))
             }
         })
     }

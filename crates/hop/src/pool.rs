@@ -9,12 +9,12 @@ use hawksbill_core::{Body, Error, Kind, Turtle, TurtleFuture};
 use http::Request;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::call::{Call, Failure};
+use crate::call::{Again, Call, Failure};
 use crate::members::{Member, Members, Place};
 use crate::settings::{Settings, Transport};
 use crate::{Connection, Fault};
 
-/// How a request is tried anew at most, each time because a worker was lost before it could see it.
+/// How often a request is tried at most, each time because a worker was lost.
 const TRIES: usize = 8;
 
 /// The pauses between two attempts to reach a worker.
@@ -68,8 +68,11 @@ pub struct WorkerStatus {
 /// The workers of one application. Cheap to clone: the one who starts and stops workers keeps a clone.
 ///
 /// A request goes to the worker that is the least busy for its capacity. While all are busy it waits, in the order of
-/// arrival; more than [`PoolSettings::queue`] are answered 503. A request is given to another worker only where the first
-/// one certainly never saw it.
+/// arrival; more than [`PoolSettings::queue`] are answered 503.
+///
+/// A request whose worker is lost is given to another one where the first certainly never saw it. So is one of a safe
+/// method (RFC 9110 section 9.2.1: `GET`, `HEAD`, `OPTIONS`, `TRACE`) that has no answer yet, once: it may be what ended
+/// the worker, and shall not end them all.
 ///
 /// ```
 /// use hawksbill_core::{Body, Turtle};
@@ -173,7 +176,7 @@ impl Pool {
         }
     }
 
-    /// Takes this worker out at once. Requests that it has fail.
+    /// Takes this worker out at once. Requests that it has are lost with it.
     pub fn remove(&self, id: WorkerId) {
         if let Some(connection) = self.0.members.remove(id) {
             connection.close();
@@ -208,14 +211,16 @@ impl Inner {
         // The usual request finds a worker at once, and is on its way before anybody waits for its answer.
         let sent = match self.members.choose() {
             Some((connection, seat)) => connection.send(seat, request),
-            None => Err(Failure { error: self.no_worker(), request: Some(Box::new(request)) }),
+            None => Err(Failure::unseen(self.no_worker(), request)),
         };
         let inner = self.clone();
         TurtleFuture::new(async move { inner.settle(sent).await })
     }
 
-    /// Waits for the answer; begins anew where the worker was lost before it saw the request.
+    /// Waits for the answer; begins anew where the worker was lost before it saw the request, and once where it saw one
+    /// that is safe. Only once, for it may be what ends the workers.
     async fn settle(&self, mut sent: Result<Call, Failure>) -> Result<http::Response<Body>, Error> {
+        let mut was_seen = false;
         for _ in 0..TRIES {
             let failure = match sent {
                 Ok(call) => match call.await {
@@ -224,7 +229,11 @@ impl Inner {
                 },
                 Err(failure) => failure,
             };
-            let Some(request) = failure.request else { return Err(failure.error) };
+            let request = match failure.again {
+                Again::Unseen(request) => request,
+                Again::Safe(request) if !std::mem::replace(&mut was_seen, true) => request,
+                Again::Safe(_) | Again::No => return Err(failure.error),
+            };
             let (connection, seat) = match self.members.choose() {
                 Some(chosen) => chosen,
                 None => self.wait().await?,

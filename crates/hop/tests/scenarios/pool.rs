@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hawksbill_core::{Body, Error, Kind, Turtle, TurtleFuture};
 use hawksbill_hop::wire::{Hello, Limits};
 use hawksbill_hop::{Pool, PoolSettings, Settings, Worker, WorkerId};
-use http::Response;
+use http::{Method, Request, Response};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -176,25 +177,59 @@ async fn without_a_worker_requests_wait_for_a_while() {
     assert_eq!(error.to_string(), "503 Service Unavailable: app shop has no worker");
 }
 
+/// A worker that never answers, and that says how many requests it has seen.
+fn counting(seen: &Arc<AtomicUsize>) -> Turtle {
+    let seen = seen.clone();
+    Turtle::from_fn(move |_| {
+        seen.fetch_add(1, Ordering::SeqCst);
+        std::future::pending()
+    })
+}
+
+async fn until_it_is(seen: &AtomicUsize, count: usize) {
+    soon(async {
+        while seen.load(Ordering::SeqCst) < count {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
-async fn a_lost_worker_fails_its_own_requests_and_is_asked_no_more() {
-    let pool = pool();
-    let lost = join(&pool, 4, stuck()).await;
-    let calls: Vec<_> = (0..3).map(|_| ask(&pool)).collect();
-    join(&pool, 4, named("other")).await;
-    // The requests are there before the socket is dropped.
-    tokio::task::yield_now().await;
-    while pool.workers()[0].in_flight < 3 {
-        tokio::task::yield_now().await;
-    }
+async fn what_a_lost_worker_saw_fails_unless_it_is_safe_and_it_is_asked_no_more() {
+    let (pool, seen) = (pool(), Arc::default());
+    let lost = join(&pool, 8, counting(&seen)).await;
+    let request = |method| Request::builder().method(method).uri("/").body(Body::empty()).unwrap();
+    let mut asked = |method| pool.turtle().ask(request(method));
+    let unsafe_ones = [Method::POST, Method::PUT, Method::DELETE, Method::PATCH].map(&mut asked);
+    let safe_ones = [Method::GET, Method::HEAD, Method::OPTIONS].map(asked);
+    until_it_is(&seen, 7).await;
+    join(&pool, 8, named("other")).await;
     lost.serving.abort();
-    for call in calls {
+    for call in unsafe_ones {
         assert_eq!(soon(call).await.unwrap_err().kind(), Kind::BadGateway);
+    }
+    for call in safe_ones {
+        assert_eq!(soon(call).await.unwrap().status(), 200);
     }
     for _ in 0..10 {
         assert_eq!(answer(ask(&pool)).await, "other");
     }
     assert_eq!(pool.workers().len(), 1);
+}
+
+#[tokio::test]
+async fn what_ends_its_workers_is_tried_by_two_of_them_at_most() {
+    let (pool, seen) = (pool(), Arc::<AtomicUsize>::default());
+    let call = tokio::spawn(ask(&pool));
+    for tried in 1..=2 {
+        let worker = join(&pool, 1, counting(&seen)).await;
+        until_it_is(&seen, tried).await;
+        worker.serving.abort();
+    }
+    join(&pool, 1, counting(&seen)).await;
+    assert_eq!(soon(call).await.unwrap().unwrap_err().kind(), Kind::BadGateway);
+    assert_eq!(seen.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
