@@ -24,26 +24,22 @@ use tokio::sync::Notify;
 use self::alone::Alone;
 use self::seats::Seats;
 pub(crate) use self::seats::Trace;
-use self::watch::{Look, Seen, Watch};
+use self::watch::{Look, Watch};
 use crate::debugged;
 use crate::later::Later;
-use crate::lead::{self, Crew, Lead, SELDOM, View};
+use crate::lead::{self, Lead};
 use crate::stacks;
 use crate::watchdog::Marks;
 
 mod alone;
+mod attend;
 mod seats;
 #[cfg(test)]
 mod tests;
 mod watch;
 
-/// How long jobs are left to threads that compute: CPython's switch interval, after which they give way to others.
-const COMPUTING: Duration = Duration::from_millis(5);
 /// How long jobs call threads at once after calls were seen to wait.
 const EAGER: Duration = Duration::from_millis(100);
-/// After how long without a job that ends the threads are not expected to be done with theirs soon.
-const STUCK: Duration = Duration::from_millis(50);
-
 /// What the threads of a pool do.
 pub(crate) trait Work: Send + Sync + 'static {
     /// One job: without Python objects, since it is made and may be dropped anywhere.
@@ -134,14 +130,6 @@ impl<W: Work> State<W> {
     /// Whether a thread is to leave the jobs that wait to another one.
     fn gives_way(&self) -> bool {
         self.alone.is_so() && self.running > 0
-    }
-
-    /// Whether jobs wait that one thread can do all alone, as it is to do from now on then.
-    fn is_enough_with_one(&mut self) -> bool {
-        if self.jobs.is_empty() || self.stopping || self.is_eager() {
-            return false;
-        }
-        self.alone.suffices(self.taken, self.seats.oldest(), || watch::any_runs(self.seats.at_work()))
     }
 
     /// Calls wait for something.
@@ -396,28 +384,6 @@ impl<W: Work> Inner<W> {
         self.ready.notify_one();
     }
 
-    /// Looks, now and again, whether the jobs are taken, and has a thread come where they are not. True: no job waits, or
-    /// nobody could be summoned for it.
-    fn attend(self: &Arc<Self>, state: &mut State<W>) -> bool {
-        if state.jobs.is_empty() || !self.could_summon(state) {
-            return true;
-        }
-        match state.look.at(state.taken) {
-            Seen::Moving => {}
-            _ if state.coming > 0 => {}
-            Seen::Still(_) if !watch::any_runs(state.seats.at_work()) => {
-                state.be_eager();
-                self.summon(state);
-            }
-            Seen::Still(since) if since >= COMPUTING => {
-                self.summon(state);
-                state.look = Look::default();
-            }
-            Seen::Still(_) => {}
-        }
-        false
-    }
-
     fn serve(self: Arc<Self>) {
         if let Some(lead) = self.lead.get() {
             lead.clone().stand_here();
@@ -514,69 +480,6 @@ impl<W: Work> Inner<W> {
         let called = state.calls > 0;
         state.calls -= usize::from(called);
         called
-    }
-}
-
-impl<W: Work> Crew for Inner<W> {
-    fn has_work(&self) -> bool {
-        let state = self.lock();
-        state.stopping || !state.jobs.is_empty()
-    }
-
-    fn send_leader(self: Arc<Self>) -> bool {
-        let mut state = self.lock();
-        // Who does everything leads as well.
-        if state.alone.is_so() && state.running > 0 {
-            return true;
-        }
-        let is_free = state.jobs.is_empty() && state.coming == 0 && state.idle > 0;
-        if is_free && !state.stopping {
-            self.call_one(&mut state);
-        }
-        is_free
-    }
-
-    fn waits(&self) -> bool {
-        // With the lock in hand a thread would be seen to wait for it.
-        let at_work: Vec<_> = self.lock().seats.at_work().collect();
-        !at_work.is_empty() && !watch::any_runs(at_work)
-    }
-
-    fn is_held_up(self: Arc<Self>, waits: bool) {
-        let mut state = self.lock();
-        state.look = Look::default();
-        if waits {
-            state.be_eager();
-            self.summon(&mut state);
-        }
-        state.alone.end();
-    }
-
-    fn look(self: Arc<Self>) -> View {
-        let mut state = self.lock();
-        if state.is_enough_with_one() {
-            return View::Free;
-        }
-        // Nobody could be summoned, nor be free to lead, before one of them is done.
-        if !state.jobs.is_empty() && state.running >= self.most_threads && !state.stopping {
-            let taken = state.taken;
-            return match state.look.at(taken) {
-                Seen::Still(since) if since >= STUCK => View::Busy(SELDOM),
-                Seen::Still(_) | Seen::Moving => View::Crowded,
-            };
-        }
-        if state.stopping || !self.attend(&mut state) {
-            return View::Busy(Duration::ZERO);
-        }
-        // While each job gets a thread at once there is nothing to see.
-        if let Some(left) = state.eager_for() {
-            return View::Busy(left.min(SELDOM));
-        }
-        if state.idle > 0 { View::Free } else { View::Busy(Duration::ZERO) }
-    }
-
-    fn stand_in(self: Arc<Self>) {
-        self.summon(&mut self.lock());
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::COMPUTING;
+use super::attend::COMPUTING;
 
 /// How long calls must have computed.
 const WINDOW: Duration = Duration::from_millis(50);
@@ -63,24 +63,30 @@ impl Alone {
         self.since.is_some()
     }
 
-    /// Looks, while jobs wait, at how many were ever taken, which of them has been under way for longest, and whether any
-    /// of these computes. True: one thread does everything from now on.
-    pub(super) fn suffices(&mut self, taken: u64, oldest: u64, computes: impl FnOnce() -> bool) -> bool {
+    /// Whether it is to be told next whether a call computes.
+    pub(super) fn asks(&self) -> bool {
         let at = Instant::now();
-        if self.not_before.is_some_and(|time| at < time) {
+        !self.is_put_off(at)
+            && self.window.is_some_and(|window| !window.is_over(at) && at - window.looked >= LOOK)
+    }
+
+    /// Notes, while jobs wait, how many were ever taken, which of them has been under way for longest, and whether any of
+    /// these computes, if that was [asked](Self::asks). True: one thread does everything from now on.
+    pub(super) fn suffices(&mut self, taken: u64, oldest: u64, computes: Option<bool>) -> bool {
+        let at = Instant::now();
+        if self.is_put_off(at) {
+            return false;
+        }
+        if computes == Some(false) {
+            (self.window, self.not_before) = (None, Some(at + SELDOM));
             return false;
         }
         let seen = || Seen { at, used: used(), taken };
-        // Where nobody looked for long nothing waited meanwhile.
         let window = match &mut self.window {
-            Some(window) if at - window.looked < WINDOW => window,
+            Some(window) if !window.is_over(at) => window,
             window => window.insert(Window { began: seen(), looked: at }),
         };
-        if at - window.looked >= LOOK {
-            if !computes() {
-                (self.window, self.not_before) = (None, Some(at + SELDOM));
-                return false;
-            }
+        if computes.is_some() {
             window.looked = at;
         }
         if at - window.began.at >= WINDOW {
@@ -91,6 +97,10 @@ impl Alone {
             }
         }
         self.is_so()
+    }
+
+    fn is_put_off(&self, at: Instant) -> bool {
+        self.not_before.is_some_and(|time| at < time)
     }
 
     /// More threads are there.
@@ -107,6 +117,13 @@ impl Alone {
             self.not_before = Some(now + self.put_off);
         }
         self.end();
+    }
+}
+
+impl Window {
+    /// Where nobody looked for long nothing waited meanwhile.
+    fn is_over(&self, at: Instant) -> bool {
+        at - self.looked >= WINDOW
     }
 }
 
@@ -158,7 +175,8 @@ mod tests {
         let (began, mut taken) = (Instant::now(), 0);
         while began.elapsed() < time && !alone.is_so() {
             taken += 1;
-            alone.suffices(taken, JUST, &computes);
+            let seen = alone.asks().then(&computes);
+            alone.suffices(taken, JUST, seen);
             std::thread::sleep(Duration::from_millis(1));
         }
         alone.is_so()

@@ -1,6 +1,8 @@
 use std::sync::mpsc;
 
 use super::*;
+use super::attend::STUCK;
+use crate::lead::{Crew, SELDOM, View};
 
 struct Calls;
 

@@ -98,11 +98,11 @@ impl Shared {
         loop {
             thread::sleep(TICK);
             let Some(pool) = pool.upgrade() else { return false };
-            let mut state = pool.lock();
+            let (mut state, is_served) = pool.attend(pool.lock());
             if state.stopping {
                 return false;
             }
-            if pool.attend(&mut state) {
+            if is_served {
                 state.look = Look::default();
                 self.active.store(false, Ordering::Release);
                 return true;
