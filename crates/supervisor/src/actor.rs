@@ -19,7 +19,7 @@ use crate::descriptors::Descriptors;
 use crate::event::Event;
 use crate::exit::Exit;
 use crate::handle::{Answers, Command, Failure};
-use crate::job::Job;
+use crate::job::{Job, Return};
 use crate::plan::{Plan, Pool};
 use crate::pool::Running;
 use crate::process::{AT_ONCE, Process};
@@ -47,6 +47,7 @@ pub(crate) struct Actor {
     pub(crate) announcements: Vec<Announcement>,
     pub(crate) job: Option<Job>,
     pub(crate) jobs: VecDeque<Command>,
+    pub(crate) returns: Vec<Return>,
     pub(crate) stopping: Option<Vec<oneshot::Sender<()>>>,
     pub(crate) trial: Option<Trial>,
     queries: Vec<Gathering>,
@@ -90,6 +91,7 @@ impl Actor {
             announcements: Vec::new(),
             job: None,
             jobs: VecDeque::new(),
+            returns: Vec::new(),
             stopping: None,
             trial: None,
             queries: Vec::new(),
@@ -163,9 +165,7 @@ impl Actor {
         match command {
             Command::Apply(..) | Command::Reload(..) => self.jobs.push_back(command),
             Command::Upgrade(program, note, reply) => self.begin_upgrade(program, note, reply),
-            Command::Rollback(pool, reply) => {
-                let _ = reply.send(self.may_change().and_then(|()| self.rollback(&pool)));
-            }
+            Command::Rollback(pool, reply) => self.roll_back(pool, reply),
             Command::Scale(pool, count, reply) => {
                 let _ = reply.send(self.may_change().and_then(|()| self.scale(&pool, count)));
             }
@@ -187,7 +187,7 @@ impl Actor {
     }
 
     /// What a program on trial was told of the past has to stay true.
-    fn may_change(&self) -> Result<(), Failure> {
+    pub(crate) fn may_change(&self) -> Result<(), Failure> {
         match self.trial {
             Some(_) => Err(Failure::new("another program is about to take over; try again when it has")),
             None => Ok(()),
@@ -455,6 +455,7 @@ impl Actor {
         }
         self.check_deadlines(now);
         self.let_go(now);
+        self.answer_returns();
         self.work(now);
         let looks = self.looks(now);
         if self.stopping.is_some() {

@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Something that followers were told and have not all confirmed.
 #[derive(Debug)]
 pub(crate) struct Announcement {
-    pub(crate) id: u64,
+    id: u64,
+    pool: String,
     waits_for: BTreeSet<u64>,
     leaving: BTreeSet<u64>,
     pub(crate) deadline: Instant,
@@ -45,7 +46,7 @@ impl Actor {
             return;
         }
         let deadline = now + PATIENCE;
-        self.announcements.push(Announcement { id, waits_for, leaving, deadline });
+        self.announcements.push(Announcement { id, pool: pool.to_owned(), waits_for, leaving, deadline });
         self.let_go(now);
     }
 
@@ -75,6 +76,11 @@ impl Actor {
             }
         }
         self.let_go(now);
+    }
+
+    /// Whether all who follow a pool know who serves in it, so that they send nothing to those who leave.
+    pub(crate) fn is_known(&self, pool: &str) -> bool {
+        self.announcements.iter().all(|told| told.pool != pool)
     }
 
     /// Processes of which everybody has let go are paused or drained.

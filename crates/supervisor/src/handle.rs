@@ -117,7 +117,7 @@ pub type Answers = BTreeMap<u64, Value>;
 
 impl Handle {
     /// Puts a plan into practice: starts new processes of the pools that changed beside the old ones, waits until all
-    /// are ready, has them serve, and drains the old ones. One plan after the other.
+    /// are ready, has them serve, waits until their followers know, and drains the old ones. One plan after the other.
     ///
     /// # Errors
     /// If one of the new processes does not become ready. The new ones are ended, the old ones have not noticed.
@@ -138,8 +138,8 @@ impl Handle {
         self.ask(|reply| Command::Reload(pools, probation, reply)).await
     }
 
-    /// Goes back to the generation that [`Apply::keep`] has kept, at once, and gives its number. The one that served
-    /// until now is drained.
+    /// Goes back to the generation that [`Apply::keep`] has kept, at once, and gives its number when the followers send
+    /// nothing more to the one that served until now, which is drained.
     ///
     /// # Errors
     /// If there is none.

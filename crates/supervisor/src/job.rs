@@ -47,6 +47,13 @@ struct Watched {
     removed: BTreeMap<String, Running>,
 }
 
+/// A pool that went back to a former generation, of which not all followers know yet.
+pub(crate) struct Return {
+    pool: String,
+    generation: u64,
+    reply: oneshot::Sender<Result<u64, Failure>>,
+}
+
 impl Job {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.watched.as_ref().map(|watched| watched.until)
@@ -108,7 +115,8 @@ impl Actor {
         }
     }
 
-    /// A plan that is in practice, has been watched, and whose programs have had their time, is done.
+    /// A plan that is in practice, has been watched, of which all followers know, and whose programs have had their time,
+    /// is done.
     fn finish(&mut self, now: Instant) {
         let Some(job) = self.job.as_mut().filter(|job| job.committed) else { return };
         if job.watched.as_ref().is_some_and(|watched| watched.until > now) {
@@ -124,7 +132,11 @@ impl Actor {
         }
         let Some(job) = &self.job else { return };
         let there = job.first || job.services.iter().all(|name| self.is_there(name));
-        if there && let Some(job) = self.job.take() {
+        let known = job.changed.iter().all(|(name, _)| self.is_known(name));
+        if there
+            && known
+            && let Some(job) = self.job.take()
+        {
             let failed = |name: &String| {
                 let pool = self.pools.get(name).filter(|pool| pool.failed)?;
                 Some((name.clone(), pool.last_death.clone().unwrap_or_default()))
@@ -399,8 +411,28 @@ impl Actor {
         Some(generation)
     }
 
-    /// Goes back by hand.
-    pub(crate) fn rollback(&mut self, name: &str) -> Result<u64, Failure> {
+    /// Goes back by hand, and says so when all followers know.
+    pub(crate) fn roll_back(&mut self, pool: String, reply: oneshot::Sender<Result<u64, Failure>>) {
+        match self.may_change().and_then(|()| self.return_to_former(&pool)) {
+            Ok(generation) => self.returns.push(Return { pool, generation, reply }),
+            Err(failure) => {
+                let _ = reply.send(Err(failure));
+            }
+        }
+    }
+
+    /// Answers those whose pools nobody sends to the generation that was left.
+    pub(crate) fn answer_returns(&mut self) {
+        for back in std::mem::take(&mut self.returns) {
+            if self.is_known(&back.pool) {
+                let _ = back.reply.send(Ok(back.generation));
+            } else {
+                self.returns.push(back);
+            }
+        }
+    }
+
+    fn return_to_former(&mut self, name: &str) -> Result<u64, Failure> {
         let now = Instant::now();
         let pool = self.pools.get(name).ok_or_else(|| Failure::of(name, "there is no such pool"))?;
         let (from, warm) = (pool.generation, pool.warm.as_ref());

@@ -199,6 +199,7 @@ impl Actor {
             || self.trial.is_some()
             || self.processes.values().any(|process| process.pid.is_none())
             || !self.announcements.is_empty()
+            || !self.returns.is_empty()
         {
             let busy = "processes are being started or ended; try again when that is done";
             let _ = reply.send(Failure::new(busy));
@@ -236,6 +237,7 @@ impl Actor {
             || self.stopping.is_some()
             || self.processes.values().any(|process| process.pid.is_none())
             || !self.announcements.is_empty()
+            || !self.returns.is_empty()
         {
             return;
         }

@@ -166,6 +166,26 @@ async fn who_follows_knows_who_serves_before_anybody_goes() {
 }
 
 #[tokio::test]
+async fn a_change_is_done_when_nobody_is_sent_to_who_served_before() {
+    let running = supervise();
+    let slow = Pool { follows: ["shop".to_owned()].into(), ..pool(1, json!({"confirm": 300})) };
+    running.apply([("shop", version("1")), ("front", slow.clone())]).await.unwrap();
+    let leaving = async || {
+        let all = running.processes("shop").await;
+        all.iter().filter(|one| one.state == State::Leaving).count()
+    };
+    let keep = Duration::from_secs(600);
+    let plan = plan([("shop", version("2")), ("front", slow)]);
+    running.handle.apply(Apply { keep, ..Apply::new(plan) }).await.unwrap();
+    assert_eq!(leaving().await, 0, "after a deploy");
+    running.handle.rollback("shop").await.unwrap();
+    assert_eq!(leaving().await, 0, "after a rollback");
+    running.handle.reload(["shop".to_owned()], Duration::ZERO).await.unwrap();
+    assert_eq!(leaving().await, 0, "after a reload");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn descriptors_are_inherited_by_name() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,7 +1,7 @@
 use std::sync::mpsc;
 
-use super::*;
 use super::attend::STUCK;
+use super::*;
 use crate::lead::{Crew, SELDOM, View};
 
 struct Calls;

@@ -265,6 +265,7 @@ impl Worker {
             Order::Members { id, members, .. } => {
                 let at: Vec<u64> = members.iter().filter_map(|member| member.info["at"].as_u64()).collect();
                 self.members = json!(at);
+                std::thread::sleep(Duration::from_millis(self.script["confirm"].as_u64().unwrap_or(0)));
                 self.reporter.answer(id, Value::Null);
             }
             Order::Tell { value } => self.told(&value),
