@@ -176,7 +176,7 @@ impl Pool {
         }
     }
 
-    /// Takes this worker out at once. Requests that it has are lost with it.
+    /// Takes this worker out at once, as if it were lost with the requests that it has.
     pub fn remove(&self, id: WorkerId) {
         if let Some(connection) = self.0.members.remove(id) {
             connection.close();

@@ -40,6 +40,7 @@ mod watch;
 
 /// How long jobs call threads at once after calls were seen to wait.
 const EAGER: Duration = Duration::from_millis(100);
+
 /// What the threads of a pool do.
 pub(crate) trait Work: Send + Sync + 'static {
     /// One job: without Python objects, since it is made and may be dropped anywhere.
