@@ -27,6 +27,7 @@ use hawksbill_core::{BuildError, Builder, Driver};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::busy_poll::BusyPoll;
 use crate::detect::Interface;
 use crate::later::Later;
 
@@ -74,6 +75,7 @@ pub(crate) enum View {
 pub(crate) struct Lead {
     /// Weak, since what is held by a runtime's tasks must not hold the runtime.
     runtime: Weak<Runtime>,
+    busy_poll: Arc<BusyPoll>,
     later: Arc<Later>,
     holder: AtomicU8,
     crew: OnceLock<Weak<dyn Crew>>,
@@ -133,9 +135,9 @@ impl Driver for Hosts {
 
     fn drive(&self, serving: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), BuildError> {
         let failed = |error| BuildError::new("cannot start the runtime").caused_by(error);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let runtime = Arc::new(runtime);
-        let served = run(&runtime, serving);
+        let busy_poll: Arc<BusyPoll> = Arc::default();
+        let runtime = Arc::new(busy_poll.runtime().map_err(failed)?);
+        let served = run(&runtime, busy_poll, serving);
         // Nothing is left that anybody waits for: what was under way has been cut.
         if let Some(runtime) = Arc::into_inner(runtime) {
             runtime.shutdown_background();
@@ -145,13 +147,14 @@ impl Driver for Hosts {
 }
 
 /// Does `work` on this runtime, to its end. The calling thread is the main thread; it must not be attached.
-fn run<F>(runtime: &Arc<Runtime>, work: F) -> Option<F::Output>
+fn run<F>(runtime: &Arc<Runtime>, busy_poll: Arc<BusyPoll>, work: F) -> Option<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
     let lead = Arc::new(Lead {
         runtime: Arc::downgrade(runtime),
+        busy_poll,
         later: Arc::default(),
         holder: AtomicU8::new(MAIN),
         crew: OnceLock::new(),
@@ -288,6 +291,11 @@ impl Lead {
         self.recalled.store(true, Ordering::SeqCst);
         self.later.call();
         self.main.unpark();
+    }
+
+    /// Notes that a request has come for the crew.
+    pub(crate) fn note_request(&self) {
+        self.busy_poll.note_request();
     }
 
     /// Has whoever drives look for work.

@@ -37,6 +37,7 @@ mod answer;
 mod asgi;
 mod block_on;
 mod broken;
+mod busy_poll;
 mod convert;
 mod debugged;
 mod detect;

@@ -229,6 +229,9 @@ impl<W: Work> Pool<W> {
             return Err(Refusal::Full);
         }
         state.jobs.push_back(job);
+        if let Some(lead) = self.inner.lead.get() {
+            lead.note_request();
+        }
         self.inner.relieve(&mut state);
         if state.threads == 0 {
             state.jobs.pop_back();

@@ -25,6 +25,7 @@ use super::own::{Begun, OwnLoop, Scheduler};
 use super::scope::Scopes;
 use super::underway::Pulse;
 use super::wakeup::Wakeup;
+use crate::busy_poll::BusyPoll;
 use crate::detect::Interface;
 use crate::failure::Failure;
 use crate::watchdog::Watchdog;
@@ -72,6 +73,7 @@ pub(super) struct Remote {
     hosts_asgi: AtomicBool,
     hosts_wsgi: AtomicBool,
     pulse: Pulse,
+    busy_poll: Arc<BusyPoll>,
 }
 
 /// How the loop is called.
@@ -174,12 +176,17 @@ impl Remote {
 
     /// Gives this a turn at once if the loop shares this thread, else soon. False when the loop is stopped.
     pub(super) fn run(&self, turn: Arc<dyn Turn>) -> bool {
+        self.busy_poll.note_request();
         HERE.with_borrow(|here| match here {
             Some((remote, event_loop)) if std::ptr::eq(*remote, self) => {
                 !self.is_stopping() && Python::try_attach(|py| take_turn(turn, event_loop.bind(py))).is_some()
             }
             _ => self.post(turn),
         })
+    }
+
+    pub(super) fn busy_poll(&self) -> &Arc<BusyPoll> {
+        &self.busy_poll
     }
 
     pub(super) fn pulse(&self) -> &Pulse {

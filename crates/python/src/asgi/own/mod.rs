@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hawksbill_core::{BuildError, Driver};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 pub(super) use self::lazy::Begun;
 use self::pump::Pump;
@@ -49,10 +49,8 @@ impl Driver for OwnLoop {
     }
 
     fn drive(&self, serving: Serving) -> Result<(), BuildError> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| BuildError::new("cannot start the runtime").caused_by(error))?;
+        let failed = |error| BuildError::new("cannot start the runtime").caused_by(error);
+        let runtime = self.remote.busy_poll().runtime().map_err(failed)?;
         let driven = Python::try_attach(|py| {
             debugged::begin_thread(py, "asgi-loop");
             drive(py, &self.remote, runtime, serving).map_err(|error| Failure::new(py, &error))
