@@ -10,11 +10,12 @@
 //! each time. So whoever shares the processor with its client, which then cannot ask, hardly ever polls; nor does a
 //! server with many clients, which come together or irregularly.
 
-use std::future::poll_fn;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Poll, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
@@ -32,22 +33,23 @@ const PUT_OFF: (u32, u32) = (16, 4096);
 #[derive(Debug, Default)]
 pub(crate) struct BusyPoll {
     requests: AtomicU64,
-    rhythm: Mutex<Rhythm>,
-    /// A task that does nothing: while it is ready, the runtime does not sleep.
-    awake: OnceLock<Waker>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rhythm: Rhythm,
+    /// Wakes a task that does nothing: while that is ready, the runtime does not sleep.
+    awake: Option<Waker>,
 }
 
 impl BusyPoll {
     /// A single-threaded runtime that polls where it pays.
     pub(crate) fn runtime(self: &Arc<Self>) -> io::Result<Runtime> {
-        let idle = self.clone();
-        let runtime =
-            Builder::new_current_thread().enable_all().on_thread_park(move || idle.idle()).build()?;
         let this = self.clone();
-        runtime.spawn(poll_fn(move |cx| {
-            this.awake.get_or_init(|| cx.waker().clone());
-            Poll::<()>::Pending
-        }));
+        let runtime =
+            Builder::new_current_thread().enable_all().on_thread_park(move || this.idle()).build()?;
+        runtime.spawn(Awake(self.clone()));
         Ok(runtime)
     }
 
@@ -59,10 +61,35 @@ impl BusyPoll {
     /// Called when the runtime has nothing to do.
     fn idle(&self) {
         let requests = self.requests.load(Ordering::Relaxed);
-        let polls = self.rhythm.lock().unwrap_or_else(PoisonError::into_inner).polls(requests, Instant::now);
-        if let Some(awake) = self.awake.get().filter(|_| polls) {
+        let mut state = self.lock();
+        if state.rhythm.polls(requests, Instant::now)
+            && let Some(awake) = &state.awake
+        {
             awake.wake_by_ref();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task that does nothing. It ends with the runtime, which its waker would keep otherwise.
+struct Awake(Arc<BusyPoll>);
+
+impl Future for Awake {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.lock().awake.get_or_insert_with(|| cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        let waker = self.0.lock().awake.take();
+        drop(waker);
     }
 }
 
@@ -232,9 +259,12 @@ mod tests {
         };
         assert!(slept() > 0);
         let for_long = Instant::now() + Duration::from_secs(3600);
-        busy_poll.rhythm.lock().unwrap().polls_until = Some(for_long);
+        busy_poll.lock().rhythm.polls_until = Some(for_long);
         assert_eq!(slept(), 0);
-        busy_poll.rhythm.lock().unwrap().polls_until = Some(Instant::now());
+        busy_poll.lock().rhythm.polls_until = Some(Instant::now());
         assert!(slept() > 0);
+        // Nothing of the runtime outlives it.
+        runtime.shutdown_background();
+        assert_eq!(Arc::strong_count(&busy_poll), 1);
     }
 }
