@@ -92,6 +92,14 @@ _BOTH = (
     ),
     replace(
         _HELLO,
+        name="rows",
+        title="1000 rows of 100 bytes, one by one, without Content-Length, 8 connections",
+        path="/rows",
+        connections=8,
+        size=1000 * 100,
+    ),
+    replace(
+        _HELLO,
         name="sleep",
         title="a request that sleeps for 10 ms, 64 connections",
         path="/sleep",

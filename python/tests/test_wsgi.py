@@ -185,6 +185,24 @@ def test_each_block_is_sent_when_it_is_given(wsgi_probe: Server, http2: bool) ->
         assert list(lines) == []
 
 
+@VERSIONS
+@pytest.mark.parametrize("meanwhile", ["waiting", "computing"])
+def test_a_block_that_follows_at_once_is_sent_if_nothing_follows_it(
+    wsgi_probe: Server, http2: bool, meanwhile: str
+) -> None:
+    mark = uuid.uuid4().hex
+    with (
+        wsgi_probe.client(http2=http2) as client,
+        wsgi_probe.client() as other,
+        client.stream("GET", f"/steps?id={mark}&count=4&burst=3&{meanwhile}=1") as answer,
+    ):
+        lines = answer.iter_lines()
+        for number in range(4):
+            assert [next(lines) for _ in range(3)] == [str(number)] * 3
+            assert other.get(f"/step?id={mark}").status_code == 200
+        assert list(lines) == []
+
+
 @pytest.mark.parametrize("kind", ["list", "iterator"])
 def test_close_is_called_once_and_in_the_thread_of_the_call(client: httpx.Client, kind: str) -> None:
     mark = f"finished-{kind}"

@@ -12,6 +12,8 @@ TEN_KILOBYTES = b"x" * (10 * 1024)
 BLOCK = b"x" * (64 * 1024)
 BLOCKS = 160
 """Of these, a stream has: 10 MB."""
+ROW = b"x" * 99 + b"\n"
+ROWS = 1000
 PAUSE = 0.010
 """Seconds that `/sleep` takes."""
 
@@ -43,10 +45,14 @@ FIXED_HEADERS = {path: headers_of(body) for path, body in FIXED.items()}
 FIXED_RAW = {path: raw(headers) for path, headers in FIXED_HEADERS.items()}
 
 
-def blocks() -> Iterator[bytes]:
+def blocks(block: bytes, count: int) -> Iterator[bytes]:
     """A stream, block by block."""
-    for _ in range(BLOCKS):
-        yield BLOCK
+    for _ in range(count):
+        yield block
+
+
+STREAMS = {"/stream": (BLOCK, BLOCKS), "/rows": (ROW, ROWS)}
+"""What is sent so often, one by one."""
 
 
 def wsgi(environ: dict[str, Any], start_response: Callable[[str, Headers], object]) -> Iterable[bytes]:
@@ -65,9 +71,9 @@ def wsgi(environ: dict[str, Any], start_response: Callable[[str, Headers], objec
         time.sleep(PAUSE)
         start_response("200 OK", list(FIXED_HEADERS["/"]))
         return [HELLO]
-    if path == "/stream":
+    if path in STREAMS:
         start_response("200 OK", [("Content-Type", "text/plain")])
-        return blocks()
+        return blocks(*STREAMS[path])
     start_response("404 Not Found", headers_of(b""))
     return [b""]
 
@@ -105,10 +111,10 @@ async def asgi(
     elif path == "/sleep":
         await asyncio.sleep(PAUSE)
         body, headers = HELLO, FIXED_RAW["/"]
-    elif path == "/stream":
+    elif path in STREAMS:
         start = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
         await send(start)
-        for block in blocks():
+        for block in blocks(*STREAMS[path]):
             await send({"type": "http.response.body", "body": block, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
         return

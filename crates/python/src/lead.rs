@@ -32,7 +32,7 @@ use crate::detect::Interface;
 use crate::later::Later;
 
 /// How often the main thread looks whether somebody drives.
-const TICK: Duration = Duration::from_millis(1);
+pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// How long the main thread pauses between two rounds, which is how long what needs no thread waits for it at most. Also
 /// how often it looks at a thread that leads and computes.
 const ROUND: Duration = Duration::from_millis(4);

@@ -16,8 +16,9 @@ use http_body::{Frame, SizeHint};
 
 use crate::segment::Segment;
 
-/// How many bytes may wait for the client before the application has to.
-const ROOM: usize = 128 * 1024;
+/// How many bytes may wait for the client before the application has to. They are written together, and the more at once
+/// the better: where TCP paces what it sends (BBR), each write may set a timer, which costs more than the write.
+const ROOM: usize = 256 * 1024;
 
 /// The client has left: nobody takes the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

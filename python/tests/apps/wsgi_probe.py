@@ -21,6 +21,7 @@
 | `/fail/none` | returns without `start_response` |
 | `/fail/str` | yields text where bytes are due |
 | `/steps?id=I&count=N` | N lines with their numbers, each but the first when `/step?id=I` is asked for |
+| `/steps?...&burst=M` | each of them M times; with `&computing=1` it computes until it is asked, instead of waiting |
 | `/sleep?seconds=S` | answers after S seconds |
 | `/write` | `one`, `two` by `write()`, `three` by the iterable |
 | `/tracked?id=I&kind=K&size=N` | a body whose `close()` is noted; K: list, iterator |
@@ -245,10 +246,16 @@ _steps: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Se
 
 def steps(_: WSGIEnvironment, start: StartResponse, query: Query) -> Reply:
     start("200 OK", [("Content-Type", "text/plain")])
+    asked = _steps[query["id"]]
     for number in range(int(query["count"])):
-        if number:
-            _steps[query["id"]].acquire(timeout=120)
-        yield f"{number}\n".encode()
+        if number and "computing" in query:
+            until = time.monotonic() + 120
+            while not asked.acquire(blocking=False) and time.monotonic() < until:
+                sum(range(100))
+        elif number:
+            asked.acquire(timeout=120)
+        for _ in range(int(query.get("burst", 1))):
+            yield f"{number}\n".encode()
 
 
 def step(_: WSGIEnvironment, start: StartResponse, query: Query) -> Reply:

@@ -1,6 +1,7 @@
 //! `start_response` and `write` (PEP 3333, "The `start_response()` Callable").
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use hawksbill_core::Error;
@@ -50,33 +51,40 @@ impl From<Trouble> for Halt {
 #[pyclass(frozen, module = "hawksbill")]
 pub(crate) struct StartResponse {
     /// Taken out while a thread sends, so that no lock is held across waiting.
-    answer: Mutex<Option<Answer>>,
+    given: Mutex<Option<Given>>,
+}
+
+/// What was given of an answer.
+struct Given {
+    answer: Answer,
+    /// When what had been given was seen on its way.
+    sent: Option<Instant>,
 }
 
 impl StartResponse {
     pub(crate) fn new(answer: Answer) -> Self {
-        Self { answer: Mutex::new(Some(answer)) }
+        Self { given: Mutex::new(Some(Given { answer, sent: None })) }
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Answer) -> Result<T, Halt>) -> Result<T, Halt> {
-        let mut answer = self.take().ok_or_else(unavailable)?;
-        let result = act(&mut answer);
-        *self.lock() = Some(answer);
+    fn with<T>(&self, act: impl FnOnce(&mut Given) -> Result<T, Halt>) -> Result<T, Halt> {
+        let mut given = self.take().ok_or_else(unavailable)?;
+        let result = act(&mut given);
+        *self.lock() = Some(given);
         result
     }
 
     /// As [`with`](Self::with), for what never waits.
     fn at_once<T>(&self, act: impl FnOnce(&mut Answer) -> Result<T, Trouble>) -> Result<T, Halt> {
-        let mut answer = self.lock();
-        Ok(act(answer.as_mut().ok_or_else(unavailable)?)?)
+        let mut given = self.lock();
+        Ok(act(&mut given.as_mut().ok_or_else(unavailable)?.answer)?)
     }
 
-    fn take(&self) -> Option<Answer> {
+    fn take(&self) -> Option<Given> {
         self.lock().take()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Answer>> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Given>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends one block, and waits detached until the next may be asked for.
@@ -84,10 +92,10 @@ impl StartResponse {
         if block.is_empty() {
             return Ok(());
         }
-        self.with(|answer| {
-            answer.block(block)?;
-            wait_for_room(py, answer)?;
-            if answer.wants_blocks() { Ok(()) } else { Err(Halt::Enough) }
+        self.with(|given| {
+            given.answer.block(block)?;
+            given.wait_for_room(py)?;
+            if given.answer.wants_blocks() { Ok(()) } else { Err(Halt::Enough) }
         })
     }
 
@@ -104,9 +112,9 @@ impl StartResponse {
 
     /// Sends what is left of the answer out of a file, and waits detached until that is read.
     pub(crate) fn file(&self, py: Python<'_>, segment: Segment) -> Result<(), Halt> {
-        self.with(|answer| {
-            answer.rest(segment)?;
-            Ok(wait_for_room(py, answer)?)
+        self.with(|given| {
+            given.answer.rest(segment)?;
+            Ok(given.wait_for_room(py)?)
         })
     }
 
@@ -117,8 +125,8 @@ impl StartResponse {
 
     /// The application failed: 500 where nothing is sent, else the connection is cut.
     pub(crate) fn fail(&self, error: Error) {
-        if let Some(mut answer) = self.take() {
-            answer.fail(error);
+        if let Some(mut given) = self.take() {
+            given.answer.fail(error);
         }
     }
 
@@ -178,15 +186,25 @@ fn raised(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     Ok(PyErr::from_value(value))
 }
 
-/// Sees to it that the block is on its way (PEP 3333, "Buffering and Streaming"), and that there is room for the next.
-fn wait_for_room(py: Python<'_>, answer: &Answer) -> Result<(), Trouble> {
-    if let Some(lead) = lead::here() {
-        py.detach(|| lead.pass());
-    }
-    let mut now = std::task::Context::from_waker(std::task::Waker::noop());
-    match answer.poll_room(&mut now) {
-        std::task::Poll::Ready(room) => room,
-        std::task::Poll::Pending => py.detach(|| block_on_poll(|cx| answer.poll_room(cx))),
+impl Given {
+    /// Sees to it that the block is on its way (PEP 3333, "Buffering and Streaming"), and that there is room for the next.
+    fn wait_for_room(&mut self, py: Python<'_>) -> Result<(), Trouble> {
+        if let Some(lead) = lead::here() {
+            // What follows at once is sent together with what follows it. If nothing does, the main thread sends it.
+            if self.sent.is_none_or(|sent| sent.elapsed() >= lead::TICK) {
+                py.detach(|| lead.pass());
+                self.sent = Some(Instant::now());
+            }
+        }
+        let mut now = std::task::Context::from_waker(std::task::Waker::noop());
+        match self.answer.poll_room(&mut now) {
+            std::task::Poll::Ready(room) => room,
+            std::task::Poll::Pending => {
+                let room = py.detach(|| block_on_poll(|cx| self.answer.poll_room(cx)));
+                self.sent = Some(Instant::now());
+                room
+            }
+        }
     }
 }
 
