@@ -21,7 +21,7 @@
 | `/fail/none` | returns without `start_response` |
 | `/fail/str` | yields text where bytes are due |
 | `/steps?id=I&count=N` | N lines with their numbers, each but the first when `/step?id=I` is asked for |
-| `/steps?...&burst=M` | each of them M times; with `&computing=1` it computes until it is asked, instead of waiting |
+| `/steps?...&burst=M` | each M times; with `&computing=1` it computes until it is asked, instead of waiting |
 | `/sleep?seconds=S` | answers after S seconds |
 | `/write` | `one`, `two` by `write()`, `three` by the iterable |
 | `/tracked?id=I&kind=K&size=N` | a body whose `close()` is noted; K: list, iterator |
