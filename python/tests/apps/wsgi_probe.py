@@ -254,8 +254,7 @@ def steps(_: WSGIEnvironment, start: StartResponse, query: Query) -> Reply:
                 sum(range(100))
         elif number:
             asked.acquire(timeout=120)
-        for _ in range(int(query.get("burst", 1))):
-            yield f"{number}\n".encode()
+        yield from [f"{number}\n".encode()] * int(query.get("burst", 1))
 
 
 def step(_: WSGIEnvironment, start: StartResponse, query: Query) -> Reply:
