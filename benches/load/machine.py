@@ -8,8 +8,9 @@ from pathlib import Path
 
 
 def description() -> str:
-    """Processor, memory, kernel."""
-    return f"{_cpu()}, {os.cpu_count()} cores, {_memory():.0f} GB, Linux {platform.release()}"
+    """Processor, memory, kernel, and how TCP paces itself, which streams feel."""
+    kernel = f"Linux {platform.release()}, TCP {_congestion_control()}"
+    return f"{_cpu()}, {os.cpu_count()} cores, {_memory():.0f} GB, {kernel}"
 
 
 def _cpu() -> str:
@@ -21,3 +22,7 @@ def _cpu() -> str:
 
 def _memory() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+
+
+def _congestion_control() -> str:
+    return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
