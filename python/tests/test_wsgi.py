@@ -170,35 +170,21 @@ def test_write_comes_before_the_iterable(client: httpx.Client) -> None:
 
 
 @VERSIONS
-def test_each_block_is_sent_when_it_is_given(wsgi_probe: Server, http2: bool) -> None:
-    mark = uuid.uuid4().hex
-    with (
-        wsgi_probe.client(http2=http2) as client,
-        wsgi_probe.client() as other,
-        client.stream("GET", f"/steps?id={mark}&count=4") as answer,
-    ):
-        lines = answer.iter_lines()
-        for number in range(4):
-            # The next one is not made before this one has arrived.
-            assert next(lines) == str(number)
-            assert other.get(f"/step?id={mark}").status_code == 200
-        assert list(lines) == []
-
-
-@VERSIONS
+@pytest.mark.parametrize("burst", [1, 3])
 @pytest.mark.parametrize("meanwhile", ["waiting", "computing"])
-def test_a_block_that_follows_at_once_is_sent_if_nothing_follows_it(
-    wsgi_probe: Server, http2: bool, meanwhile: str
+def test_each_block_is_sent_when_it_is_given(
+    wsgi_probe: Server, http2: bool, burst: int, meanwhile: str
 ) -> None:
     mark = uuid.uuid4().hex
     with (
         wsgi_probe.client(http2=http2) as client,
         wsgi_probe.client() as other,
-        client.stream("GET", f"/steps?id={mark}&count=4&burst=3&{meanwhile}=1") as answer,
+        client.stream("GET", f"/steps?id={mark}&count=4&burst={burst}&{meanwhile}=1") as answer,
     ):
         lines = answer.iter_lines()
         for number in range(4):
-            assert [next(lines) for _ in range(3)] == [str(number)] * 3
+            # Those after them are not made before these have arrived.
+            assert [next(lines) for _ in range(burst)] == [str(number)] * burst
             assert other.get(f"/step?id={mark}").status_code == 200
         assert list(lines) == []
 
